@@ -1,0 +1,1 @@
+"""Models, losses and metrics of five image-retrieval papers, and the book that compares them."""

@@ -1,0 +1,159 @@
+"""An official backbone and its Preprocess as a pair."""
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from replication import paths
+from replication.transforms import CLIP, Preprocess
+
+# The demo's CLIP: open_clip's own class, sized so that two CPU cores train it in about a minute.
+DOODLE_CLIP = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
+}
+OWN_CONFIGS = {"doodle-clip": DOODLE_CLIP}
+DOODLE_WEIGHTS = paths.RESULT / "pretrain" / "clip.safetensors"
+
+
+class WeightsError(ValueError):
+    """Weights that are absent, cannot be fetched or do not fit; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class ClipBackbone:
+    """A CLIP of open_clip with its tokenizer, its own Preprocess and where its weights are from."""
+
+    name: str
+    model: nn.Module
+    tokenizer: object
+    preprocess: Preprocess
+    weights: str
+    sha256: str
+
+
+def clip(name: str = "ViT-B-32", weights: str = "openai", seed: int = 0) -> ClipBackbone:
+    """A CLIP by its open_clip name (`ViT-B/32` is read as `ViT-B-32`) or `doodle-clip`.
+
+    weights: an open_clip tag (`openai`, `laion2b_s34b_b79k`, ...), a local file (.safetensors,
+    or .pt read with weights_only), `doodles` (made by book/pretrain/clip.ipynb) or `none` (random
+    from `seed`). QuickGELU comes with `openai` weights, with `doodles`, with a `-quickgelu` name
+    and with a file whose name holds `openai` or `quickgelu`. Raises WeightsError.
+    """
+    name = name.replace("/", "-").replace("@", "-").removesuffix("px")
+    _check_name(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _create(name, weights)
+    tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
+    preprocess = Preprocess(_side(model.visual.image_size), "crop", "bicubic", *CLIP)
+    return ClipBackbone(name, model.float(), tokenizer, preprocess, weights, state_hash(model))
+
+
+def _check_name(name: str) -> None:
+    known = [*OWN_CONFIGS, *open_clip.list_models()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3, 0.5) or ["ViT-B-32"]
+        raise WeightsError(f"open_clip knows no model {name!r}; nearest: {', '.join(near)}")
+
+
+def _create(name: str, weights: str) -> nn.Module:
+    if weights == "doodles":
+        return _from_file(name, DOODLE_WEIGHTS, quick_gelu=True)
+    if weights == "none":
+        return _empty(name, quick_gelu=name in OWN_CONFIGS or name.endswith("quickgelu"))
+    if Path(weights).suffix in (".safetensors", ".pt", ".pth", ".bin"):
+        file = paths.user_path(weights)
+        quick = any(word in f"{name} {file.name}".lower() for word in ("openai", "quickgelu"))
+        return _from_file(name, file, quick_gelu=quick or name in OWN_CONFIGS)
+    return _published(name, weights)
+
+
+def _empty(name: str, quick_gelu: bool) -> nn.Module:
+    if name in OWN_CONFIGS:
+        config = OWN_CONFIGS[name]
+        return open_clip.CLIP(config["embed_dim"], open_clip.CLIPVisionCfg(**config["vision_cfg"]),
+                              open_clip.CLIPTextCfg(**config["text_cfg"]), quick_gelu=quick_gelu)
+    return open_clip.create_model(name, pretrained=None, force_quick_gelu=quick_gelu)
+
+
+def _from_file(name: str, file: Path, quick_gelu: bool) -> nn.Module:
+    if not file.exists():
+        made = ("; it is made in about a minute by `python -m replication run pretrain/clip`"
+                if file == DOODLE_WEIGHTS else "")
+        raise WeightsError(f"no weights file {paths.shown(file)} (parameter weights){made}")
+    state = read_state(file)
+    model = _empty(name, quick_gelu)
+    load_exactly(model, {k.removeprefix("module."): v for k, v in state.items()}, paths.shown(file))
+    return model
+
+
+def _published(name: str, tag: str) -> nn.Module:
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        raise WeightsError(f"{name} has no published weights {tag!r}; it has: {', '.join(tags)}; "
+                           "or give a local file, `none` for random weights")
+    source = open_clip.get_pretrained_cfg(name, tag)
+    try:
+        return open_clip.create_model(name, pretrained=tag, force_quick_gelu=tag == "openai")
+    except Exception as error:  # the hub client raises a dozen kinds
+        where = source.get("hf_hub") or source.get("url") or "see open_clip's PRETRAINED page"
+        raise WeightsError(
+            f"the weights {name} / {tag} could not be fetched ({type(error).__name__}). They are "
+            f"published as {where}: download the file where there is a network and pass its path "
+            "with the parameter weights (for OpenAI's weights keep 'openai' in the file name: it "
+            "switches QuickGELU on)") from error
+
+
+def read_state(file: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a checkpoint; nothing in the file is run. Raises WeightsError."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torn, of another kind, or asking to run code
+        raise WeightsError(f"{paths.shown(file)} is not a whole checkpoint of tensors "
+                           f"({str(error).splitlines()[0][:120]})") from error
+    return state.get("state_dict", state) if isinstance(state, dict) else state
+
+
+def load_exactly(model: nn.Module, state: dict[str, torch.Tensor], source: str,
+                 unused: tuple[str, ...] = ()) -> list[str]:
+    """Loads every tensor of `state` or says why not; returns the keys left out.
+
+    unused: prefixes of keys that are known and left. Raises WeightsError that names missing,
+    unknown and wrongly shaped keys, before anything is changed.
+    """
+    own = model.state_dict()
+    left = [k for k in state if k not in own and k.startswith(unused or ("\0",))]
+    problems = [f"{k}: file {tuple(state[k].shape)}, model {tuple(own[k].shape)}"
+                for k in state if k in own and state[k].shape != own[k].shape]
+    problems += [f"{k}: not in the file" for k in own if k not in state]
+    problems += [f"{k}: not in the model" for k in state if k not in own and k not in left]
+    if problems:
+        raise WeightsError(f"{source} does not fit the model in {len(problems)} places: "
+                           + "; ".join(problems[:6]) + ("; ..." if len(problems) > 6 else ""))
+    model.load_state_dict({k: v for k, v in state.items() if k in own})
+    return left
+
+
+def state_hash(model: nn.Module) -> str:
+    """SHA-256 over names and bytes of all tensors: what the weights are, not where they came from.
+    """
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                      if value.ndim else str(value.item()).encode())
+    return digest.hexdigest()
+
+
+def _side(image_size: int | tuple[int, int]) -> int:
+    return image_size if isinstance(image_size, int) else image_size[0]

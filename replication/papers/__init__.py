@@ -1,0 +1,1 @@
+"""One module a paper; papers never import each other."""

@@ -1,0 +1,81 @@
+"""Preprocess: how a picture becomes a model's input. It travels with the model's weights."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+NORMALISATIONS = {"imagenet": IMAGENET, "clip": CLIP, "half": HALF}
+
+Resize = Literal["squash", "crop", "pad"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """A square input of `size` pixels and its normalisation.
+
+    resize: `squash` (both sides to `size`, aspect ratio lost), `crop` (short side to `size`, then
+    the centre), `pad` (white to a square, then `size`). interpolation: `bilinear` or `bicubic`,
+    both anti-aliased. mean and std: per channel, for values in 0..1.
+    """
+
+    size: int = 224
+    resize: Resize = "squash"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
+
+    def resized(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
+        """The picture as stored in the image cache: RGB bytes, resized, not normalised."""
+        filter_ = Image.Resampling[self.interpolation.upper()]
+        if self.resize == "crop":
+            image = ImageOps.fit(image, (self.size, self.size), filter_)
+        elif self.resize == "pad":
+            image = ImageOps.pad(image, (self.size, self.size), filter_, color="white")
+        elif self.resize == "squash":
+            image = image.resize((self.size, self.size), filter_)
+        else:
+            raise ValueError(f"resize {self.resize!r}: choose squash, crop or pad")
+        return np.asarray(image)
+
+    def normalised(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+        """Bytes to the model's float32 input, on the device the bytes are on."""
+        mean, std = (torch.tensor(v, device=images.device) for v in (self.mean, self.std))
+        return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+    def displayable(self, images: Float[Tensor, "b 3 h w"]) -> Float[np.ndarray, "b h w 3"]:
+        """The inverse of `normalised`, clipped to 0..1, for pictures of a batch."""
+        mean, std = (torch.tensor(v, device=images.device) for v in (self.mean, self.std))
+        return (images.permute(0, 2, 3, 1) * std + mean).clamp(0, 1).cpu().numpy()
+
+    def pixel_key(self) -> str:
+        """What decides the bytes of `resized`; normalisation does not."""
+        return f"{self.size}-{self.resize}-{self.interpolation}"
+
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_image(path: str | Path, *, upright: bool = False) -> Image.Image:
+    """Opens a picture as RGB; transparent parts become white (a drawing on no paper).
+
+    upright: turn it as its EXIF tag says, for a user's own photo; data sets are read as stored.
+    Raises OSError for a file that is not a whole picture.
+    """
+    with Image.open(path) as image:
+        image.load()
+        image = ImageOps.exif_transpose(image) if upright else image
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            rgba = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return image.convert("RGB")
