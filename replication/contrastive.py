@@ -4,6 +4,7 @@ The demo's CLIP comes from here: the small instance of open_clip's class, about 
 cores, on captions of the SEEN classes of doodles alone, so that unseen classes stay unseen.
 """
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -155,5 +156,20 @@ def _schedule(step: int, warmup: int, total: int) -> float:
     """Linear warm-up, then half a cosine to 0."""
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + np.cos(np.pi * (step - warmup) / max(1, total - warmup)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
+
+@torch.inference_mode()
+def unseen_accuracy(config: Config, file: Path) -> tuple[float, float]:
+    """(accuracy, chance) in percent: unseen photos of set `data_name` named by the nearest text
+    feature of `a photo of a {class}`."""
+    photos = data.read_sketch_set(config.data_root, config.data_name).val.photo
+    backbone = backbones.clip(config.backbone, str(file))
+    model = backbone.model.eval()
+    texts = [f"a photo of a {name.replace('_', ' ')}" for name in photos.classes]
+    prototypes = model.encode_text(backbone.tokenizer(texts))
+    pixels = torch.from_numpy(np.array(data.cached_pixels(photos, backbone.preprocess)))
+    logits = torch.cat([losses.class_logits(model.encode_image(backbone.preprocess.normalised(p)),
+                                            prototypes, 1.0) for p in pixels.split(256)])
+    right = (logits.argmax(1) == torch.from_numpy(photos.labels)).float().mean()
+    return 100 * float(right), 100 / len(photos.classes)

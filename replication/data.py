@@ -25,7 +25,7 @@ DOMAINS = ("sketch", "photo")
 
 
 class DatasetError(ValueError):
-    """A prepared set that is absent or not what its layout promises; the message says what to do."""
+    """A prepared set that is absent or not what its layout promises; says what to do."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Split:
         return Split(self.sketch.where(keep[0], classes), self.photo.where(keep[1], classes))
 
     def hold_out(self, n_classes: int, seed: int = 0) -> tuple["Split", "Split"]:
-        """(rest, held-out): `n_classes` classes drawn with `seed`, for selection on seen classes."""
+        """(rest, held-out): `n_classes` classes drawn with `seed`, to select on seen classes."""
         if not 0 <= n_classes < len(self.classes) - 1:
             raise DatasetError(f"val_classes={n_classes}: training keeps at least two of the "
                                f"{len(self.classes)} seen classes, so choose 0 to "
@@ -125,7 +125,7 @@ def read_sketch_set(data_root: str | Path, data_name: str) -> SketchSet:
 
 def _absent(folder: Path) -> str:
     root = folder.parent
-    there = sorted(p.name for p in root.iterdir() if (p / "train").is_dir()) if root.is_dir() else []
+    there = sorted(p.parent.name for p in root.glob("*/train"))
     found = f"it holds {', '.join(there)}" if there else "it holds no prepared set"
     return (f"no set {folder.name!r} in {root} ({found if root.is_dir() else 'no such folder'}). "
             f"Prepare it with `python -m data_prep.{folder.name} --out {root}` "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -18,10 +19,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from replication import paths, retrieval
-from replication.data import Images, Split, cached_pixels
-from replication.metrics import COMMON, CONVENTIONS, Convention
+from replication import paths, records, retrieval
+from replication.data import Images, SketchSet, Split, cached_pixels
+from replication.metrics import CONVENTIONS, Convention
 from replication.progress import bar
+from replication.published import Paper
 from replication.records import Metric
 from replication.training import Run
 from replication.transforms import Preprocess, read_image
@@ -128,9 +130,10 @@ def metric_rows(evaluation: retrieval.Evaluation, variant: str, selection: str =
                 ) -> list[Metric]:
     """The record's rows of one ranking: every metric and convention, percent, with interval."""
     return [Metric(metric=name, convention=convention, variant=variant, selection=selection,
-                   **{k: round(100 * v, 6) for k, v in values.items()})
+                   value=round(100 * v["mean"], 6), low=round(100 * v["low"], 6),
+                   high=round(100 * v["high"], 6))
             for convention, metrics in evaluation.summary().items()
-            for name, values in metrics.items()]
+            for name, v in metrics.items()]
 
 
 def mean_of_four(embedded: Embedded, convention: Convention) -> tuple[float, dict[str, float]]:
@@ -162,13 +165,23 @@ def selection(run: Run, embed_split: Callable[[Split], Embedded], splits: dict[s
 # ------------------------------------------------------------------------- files and one query
 
 
-def save_embeddings(embedded: Embedded, file: Path, about: dict) -> Path:
-    """Query and gallery vectors with their file names, classes and labels, as safetensors."""
+def save_embeddings(embedded: Embedded, file: Path, about: dict, *, instances: bool = False
+                    ) -> Path:
+    """Query and gallery vectors with their file names, classes and labels, as safetensors.
+
+    instances: labels are photo instances and groups are classes, the fine-grained protocol.
+    """
     sketch, photo = embedded.split.sketch, embedded.split.photo
     header = {"about": json.dumps(about, sort_keys=True), "classes": json.dumps(photo.classes),
               "query_files": json.dumps(sketch.files), "gallery_files": json.dumps(photo.files)}
-    tensors = {"query": embedded.query, "gallery": embedded.gallery,
-               "query_labels": embedded.query_labels, "gallery_labels": embedded.gallery_labels}
+    labels = [embedded.query_labels, embedded.gallery_labels]
+    tensors = {"query": embedded.query, "gallery": embedded.gallery}
+    if instances:
+        tensors |= {"query_groups": labels[0], "gallery_groups": labels[1]}
+        place = {name: i for i, name in enumerate(photo.instances)}
+        labels = [torch.tensor([place.get(n, -1) for n in sketch.instances]),
+                  torch.arange(len(photo))]
+    tensors |= {"query_labels": labels[0], "gallery_labels": labels[1]}
     return paths.save_file(file, lambda tmp: save_file(
         {k: v.contiguous() for k, v in tensors.items()}, tmp, header))
 
@@ -233,6 +246,72 @@ def ranked(encode: Encoder, query: Path, gallery: Gallery, preprocess: Preproces
     return indices[0].numpy(), scores[0].numpy()
 
 
-def common(evaluation: retrieval.Evaluation) -> dict[str, float]:
-    """The common convention's values in percent, for a line of text."""
-    return {k: 100 * v["mean"] for k, v in evaluation.summary(1)[COMMON.name].items()}
+# ------------------------------------------------------------------------------ what is recorded
+
+
+@dataclass
+class Results:
+    """Rows of a record and the embeddings they can be computed from again."""
+
+    rows: list[Metric]
+    files: dict[str, str]
+    folder: Path
+    about: dict
+
+    def add(self, embedded: Embedded, variant: str, selection: str = "", protocol: str = "", *,
+            save: bool = True) -> retrieval.Evaluation:
+        """Evaluates one ranking, appends its rows and, with `save`, stores its embeddings under
+        the name that `python -m replication verify` looks for."""
+        instances = protocol == "fine-grained"
+        evaluation = fine_grained(embedded) if instances else zero_shot(embedded)
+        self.rows += [row.model_copy(update={"protocol": protocol})
+                      for row in metric_rows(evaluation, variant, selection)]
+        if save:
+            parts = filter(None, (variant, selection, protocol))
+            key = ":".join(["embeddings", *parts]) if self.files else "embeddings"
+            file = self.folder / f"{key.replace(':', '-')}.safetensors"
+            save_embeddings(embedded, file, self.about, instances=instances)
+            self.files[key] = file.name
+        return evaluation
+
+    @staticmethod
+    def instances(embedded: Embedded) -> bool:
+        """Whether sketches name their photo, so that the fine-grained setting has answers."""
+        split = embedded.split
+        return bool(set(split.sketch.instances) & set(split.photo.instances))
+
+    def table(self, convention: Convention, metrics: Sequence[str]) -> pd.DataFrame:
+        """The rows of one convention: rankings down, metrics across, in percent."""
+        rows = [(m.protocol or "zero-shot", f"{m.variant} {m.selection}".strip(), m.metric, m.value)
+                for m in self.rows if m.convention == convention.name and m.metric in metrics]
+        frame = pd.DataFrame(rows, columns=["protocol", "ranking", "metric", "percent"])
+        table = frame.pivot_table(index=["protocol", "ranking"], columns="metric",
+                                  values="percent", sort=False)
+        return table.round(1)[list(metrics)] if len(table) else table
+
+
+def dataset_facts(sketch_set: SketchSet, embedded: Embedded, n_train: int, paper: Paper
+                  ) -> records.Dataset:
+    """The record's account of the set; `full` only where the published counts are all met."""
+    photos, name = embedded.split.photo, paper.aliases.get(sketch_set.name, sketch_set.name)
+    ours = {"n_query": len(embedded.query), "n_gallery": len(photos),
+            "n_classes": len(embedded.split.sketch.classes)}
+    expected = paper.sets.get(name, {}).get(sketch_set.split_name)
+    full = expected is not None and all(getattr(expected, k) in (None, v) for k, v in ours.items())
+    kind = "demo" if sketch_set.name.startswith("doodles") else "full" if full else "subset"
+    return records.Dataset(name=sketch_set.name, split=sketch_set.split_name, kind=kind,
+                           n_gallery_unique=len(set(photos.files)), n_train=n_train,
+                           manifest=sketch_set.manifest, **ours)
+
+
+def ranked_examples(embedded: Embedded, n: int = 5, k: int = 8, seed: int = 0) -> list:
+    """Rows for `plots.ranked`: `n` queries of different classes, drawn with `seed`, and their
+    `k` best photos. Drawn, not chosen: good and bad ones appear as they come."""
+    rng, split = np.random.default_rng(seed), embedded.split
+    present = rng.permutation(np.unique(split.sketch.labels))[:n]
+    drawn = [int(rng.choice(np.flatnonzero(split.sketch.labels == label))) for label in present]
+    indices, _ = retrieval.top_k(embedded.query[drawn], embedded.gallery, min(k, len(split.photo)))
+    return [(split.sketch.path(q), split.sketch.classes[split.sketch.labels[q]],
+             [(split.photo.path(g), bool(split.photo.labels[g] == split.sketch.labels[q]),
+               split.photo.classes[split.photo.labels[g]]) for g in row.tolist()])
+            for q, row in zip(drawn, indices, strict=True)]

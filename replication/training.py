@@ -2,19 +2,22 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -63,6 +66,30 @@ def optimise(fabric: Fabric, optimizer: torch.optim.Optimizer, loss: Tensor, bat
     share = items / fabric.all_reduce(items, reduce_op="mean") if fabric.world_size > 1 else 1.0
     fabric.backward(loss * share)
     optimizer.step()
+
+
+def device_name(device: torch.device) -> str:
+    """The accelerator's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes in use so far: of the accelerator's memory, on the CPU of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def chosen(config: type, namespace: dict):
+    """The Config whose fields a notebook's variables give; raises ValueError naming bad ones."""
+    fields = config.__dataclass_fields__
+    try:
+        return config(**{k: v for k, v in namespace.items() if k in fields})
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" if e["loc"] else
+                 e["msg"] for e in error.errors()]
+        raise ValueError("; ".join(wrong)) from None
 
 
 def precision_of(fabric: Fabric) -> str:
@@ -121,8 +148,8 @@ class Run:
     def _move_aside(self) -> None:
         old, self._state = self._state["key"], None
         differ = sorted(k for k in {*old, *self.key} if old.get(k) != self.key.get(k))
-        beside = (self.folder.with_name(f"{self.folder.name}.earlier-{n}") for n in range(1, 10_000))
-        free = next(folder for folder in beside if not folder.exists())
+        names = (f"{self.folder.name}.earlier-{n}" for n in itertools.count(1))
+        free = next(f for f in map(self.folder.with_name, names) if not f.exists())
         self.folder.rename(free)
         print(f"{paths.shown(self.folder)} held a run with other {', '.join(differ)}: "
               f"moved to {free.name}")
@@ -164,15 +191,15 @@ class Run:
 
 
 def fit(fabric: Fabric, run: Run, modules: dict[str, nn.Module], optimizers: dict,
-        batches_of: Callable[[int], object], step: Callable[[dict], dict[str, Tensor]], *,
+        batches_of: Callable[[int], Sized], step: Callable[[dict], dict[str, Tensor]], *,
         epochs: int, after_epoch: Callable[[int], dict[str, float]] = lambda epoch: {},
         progress: bool = True) -> list[dict[str, float]]:
     """Trains to the end of `epochs`, from the run's checkpoint where there is one.
 
-    batches_of(epoch): that epoch's batches, the same whenever it is asked. step(batch): one
-    optimisation, returns the loss terms. after_epoch(epoch): figures for the log, after the
-    weights of that epoch stand. Returns one row an epoch: epoch, mean terms, seconds, figures.
-    Raises NonFiniteLoss with epoch, step and batch; the last checkpoint is kept.
+    batches_of(epoch): that epoch's batches, the same whenever it is asked for. step(batch): one
+    optimisation, returns the loss terms. after_epoch(epoch): figures for the log, once the weights
+    of that epoch stand; called in the first process only. Returns one row an epoch: epoch, mean
+    terms, seconds, figures. Raises NonFiniteLoss with epoch, step and batch; the last checkpoint is kept.
     """
     run.restore(modules, optimizers)
     progress = progress and fabric.is_global_zero
@@ -190,8 +217,9 @@ def fit(fabric: Fabric, run: Run, modules: dict[str, nn.Module], optimizers: dic
         seconds = time.perf_counter() - began
         run.epoch = epoch + 1
         means = {k: float(v) / max(count, 1) for k, v in sums.items()}
-        run.history.append({"epoch": epoch + 1, **means, "seconds": seconds, **after_epoch(epoch)})
+        row = {"epoch": epoch + 1, **means, "seconds": seconds}
         if fabric.is_global_zero:
+            run.history.append(row | after_epoch(epoch))
             run.save(modules, optimizers)
         fabric.barrier()
     return run.history

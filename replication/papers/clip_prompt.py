@@ -9,20 +9,28 @@ Verified: embeddings, losses and gradient norms against values computed with the
 """
 
 import copy
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Literal
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor, nn
 
-from replication import backbones, data, losses, metrics, paths, sketch_retrieval, training
-from replication.sketch_retrieval import Embedded
+from replication import (
+    backbones,
+    data,
+    losses,
+    metrics,
+    paths,
+    records,
+    sketch_retrieval,
+    training,
+)
+from replication.sketch_experiment import Experiment
 from replication.transforms import NORMALISATIONS, Preprocess
 
 
@@ -182,68 +190,8 @@ def load_official(model: ClipPrompt, state: dict[str, Tensor], source: str = "th
     backbones.load_exactly(model, {k: v.float() for k, v in state.items()}, source)
 
 
-def load_trained(model: ClipPrompt, file: Path, config: Config, weights_sha256: str) -> dict:
-    """Loads what `training.write_weights` wrote, after checking that it belongs to this model.
-
-    Returns what the file says of itself. Raises ValueError that names paper, prompt_num, backbone
-    or base weights when they differ.
-    """
-    state, about = training.read_weights(file)
-    asked = {"paper": "clip_prompt", "prompt_num": config.prompt_num, "towers": config.towers,
-             "token": config.token, "backbone": config.backbone, "weights_sha256": weights_sha256}
-    wrong = [f"{k} is {about.get(k)!r}, asked {v!r}" for k, v in asked.items() if about.get(k) != v]
-    if wrong:
-        raise ValueError(f"{file.name} is of another model: {'; '.join(wrong)}")
-    training.load_trainable(model, state)
-    return about
-
-
-# ------------------------------------------------------------------------------- train, evaluate
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One configured run: set, split of the seen classes, model, its Preprocess, its folder."""
-
-    config: Config
-    sketch_set: data.SketchSet
-    train: data.Split
-    held_out: data.Split | None
-    model: ClipPrompt
-    backbone: backbones.ClipBackbone
-    preprocess: Preprocess
-    fabric: Fabric
-
-    @property
-    def folder(self) -> Path:
-        c = self.config
-        return paths.user_path(c.save_root) / f"{c.data_name}_{c.prompt_num}"
-
-    @property
-    def about(self) -> dict:
-        """What a weights file says of itself; `load_trained` asks for it."""
-        c = self.config
-        return {"paper": "clip_prompt", "prompt_num": c.prompt_num, "towers": c.towers,
-                "token": c.token, "backbone": c.backbone, "weights_sha256": self.backbone.sha256}
-
-    def embed(self, split: data.Split, progress: bool = False) -> Embedded:
-        """The split's embeddings with the weights the model holds now."""
-        half = torch.bfloat16 if "bf16" in training.precision_of(self.fabric) else None
-        return sketch_retrieval.embed(self.model.encode_sketch, self.model.encode_photo, split,
-                                      self.preprocess, device=self.fabric.device,
-                                      autocast=half, progress=progress)
-
-    def load(self, selection: str) -> dict:
-        """Puts the weights of a selection into the model; raises FileNotFoundError by name."""
-        file = self.folder / f"{selection}.safetensors"
-        if not file.exists():
-            raise FileNotFoundError(f"no checkpoint {paths.shown(file)}: run train.ipynb with the "
-                                    "same data_name, prompt_num and save_root first")
-        return load_trained(self.model, file, self.config, self.backbone.sha256)
-
-
 def prepare(config: Config) -> Experiment:
-    """Reads the set, builds the model, seeds everything; every input is checked here."""
+    """Reads the set, seeds, builds the model; every input is checked here, before any work."""
     paths.writable_folder(config.save_root)
     sketch_set = data.read_sketch_set(config.data_root, config.data_name)
     rest, held_out = sketch_set.train.hold_out(config.val_classes)
@@ -251,22 +199,25 @@ def prepare(config: Config) -> Experiment:
                             precision=config.precision,
                             devices=config.devices if training.distributed() else 1)
     model, backbone, preprocess = build(config)
-    return Experiment(config, sketch_set, rest, held_out if config.val_classes else None,
-                      model.to(fabric.device), backbone, preprocess, fabric)
+    about = {"paper": "clip_prompt", "prompt_num": config.prompt_num, "towers": config.towers,
+             "token": config.token, "backbone": backbone.name, "weights_sha256": backbone.sha256}
+    return Experiment(
+        "clip_prompt", config, f"{config.data_name}_{config.prompt_num}", sketch_set, rest,
+        held_out if config.val_classes else None, model.to(fabric.device), preprocess, fabric,
+        records.Weights(name=f"{backbone.name} {config.weights}", sha256=backbone.sha256), about,
+        metrics.CLIP_PROMPT)
 
 
-def train(experiment: Experiment, progress: bool = True) -> training.Run:
+def train(e: Experiment, progress: bool = True) -> training.Run:
     """Trains to the last epoch, from the folder's checkpoint where it holds one of this run."""
-    e, c = experiment, experiment.config
-    key = c.run_key() | {"weights_sha256": e.backbone.sha256, "manifest": e.sketch_set.manifest}
-    run = training.Run(e.folder, key)
+    c = e.config
+    run = training.Run(e.folder, e.key)
     if c.devices > 1 and not training.distributed():
         training.launch("replication.papers.clip_prompt", asdict(c), c.devices)
-        run = training.Run(e.folder, key)
+        run = training.Run(e.folder, e.key)
     pixels = [data.cached_pixels(i, e.preprocess, progress=progress)
               for i in (e.train.sketch, e.train.photo)]
-    tokens = e.backbone.tokenizer(class_texts(e.train.classes, c.prompt_template))
-    text = e.model.text_features(tokens.to(e.fabric.device))
+    text = class_features(e)
     adam = optimizer(e.model, c)
     forward, adam = e.fabric.setup(torch.compile(e.model) if c.compile else e.model, adam)
 
@@ -283,13 +234,17 @@ def train(experiment: Experiment, progress: bool = True) -> training.Run:
         training.optimise(e.fabric, adam, terms["loss"], batch)
         return terms
 
-    splits = {"unseen": e.sketch_set.val} | ({"seen": e.held_out} if e.held_out else {})
-    after = sketch_retrieval.selection(run, e.embed, splits, metrics.CLIP_PROMPT,
-                                       lambda file: training.write_weights(e.model, e.about, file))
+    select = sketch_retrieval.selection(run, e.embed, e.splits(), e.convention, e.write_weights)
     training.fit(e.fabric, run, {"model": e.model}, {"adam": adam}, batches_of, step,
-                 epochs=c.epochs, progress=progress,
-                 after_epoch=after if e.fabric.is_global_zero else lambda epoch: {})
+                 epochs=c.epochs, after_epoch=select, progress=progress)
     return run
+
+
+def class_features(e: Experiment) -> Float[Tensor, "c d"]:
+    """Text features of the training classes, from the frozen text tower, once a run."""
+    tokenizer = open_clip.SimpleTokenizer(context_length=e.model.clip_model.context_length)
+    tokens = tokenizer(class_texts(e.train.classes, e.config.prompt_template))
+    return e.model.text_features(tokens.to(e.fabric.device))
 
 
 if __name__ == "__main__":  # one of several processes, started by training.launch

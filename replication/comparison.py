@@ -1,0 +1,216 @@
+"""Published cells x run records -> tables, with a computed status. Never imports torch.
+
+Only records on a whole published test set stand beside published numbers; runs on the built-in
+dataset or on a subset have tables of their own.
+"""
+
+import json
+from statistics import mean, stdev
+
+import pandas as pd
+
+from replication import paths
+from replication.published import FREE_PARAMETERS, Cell, Experiment, Paper
+from replication.records import Metric, RunRecord, read_records
+
+STATUSES = ("matched", "higher", "lower", "not comparable", "not run")
+COLUMNS = ["id", "quoted", "table", "method", "variant", "dataset", "split", "protocol",
+           "metric", "convention", "published", "reproduced", "spread", "seeds", "difference",
+           "tolerance", "status", "reason", "counts", "run"]
+_OWN = ["paper", "experiment", "dataset", "split", "protocol", "metric", "convention"]
+_TAIL = ["interval", "seeds", "counts", "device", "run"]
+VARIANTS = ["chance", "pixels", "untrained", "trained"]
+
+
+def comparison(paper: Paper, records: list[RunRecord]) -> pd.DataFrame:
+    """One row a published cell: the number, what came out, and how they relate.
+
+    Status: `matched` (within the tolerance), `higher`, `lower`, `not comparable` (reason in
+    words), `not run` (reason, and the command where there is one). `quoted` marks another
+    method's number: none of this project's experiments aims at it.
+    """
+    full = [r for r in records if r.paper == paper.name and r.dataset.kind == "full"]
+    rows = [_cell_row(paper, cell, full) for cell in paper.cells]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def demo_table(records: list[RunRecord]) -> pd.DataFrame:
+    """Runs on the built-in dataset: chance, pixels, untrained and trained side by side."""
+    return _own_table(records, "demo")
+
+
+def subset_table(records: list[RunRecord]) -> pd.DataFrame:
+    """Runs on a part of a real dataset, with the same columns as `demo_table`."""
+    return _own_table(records, "subset")
+
+
+def mismatches(paper: Paper, cell: Cell, experiment: Experiment, record: RunRecord) -> list[str]:
+    """In words, every way in which a record measured something else than a published cell."""
+    data = record.dataset
+    found = [("dataset", paper.aliases.get(data.name, data.name), cell.dataset),
+             ("split", data.split, cell.split)]
+    protocols = {m.protocol or record.protocol for m in record.metrics}
+    if cell.protocol not in protocols:
+        found.append(("protocol", ", ".join(sorted(protocols)), cell.protocol))
+    expected = paper.sets.get(cell.dataset, {}).get(cell.split)
+    if expected and data.split == cell.split:
+        found += [(name, getattr(data, name), count)
+                  for name in ("n_query", "n_gallery", "n_classes")
+                  if (count := getattr(expected, name)) is not None]
+    wanted = paper.parameters(experiment)
+    free = FREE_PARAMETERS.union(experiment.free)
+    found += [(f"parameter {name}", record.parameters[name], value)
+              for name, value in sorted(wanted.items())
+              if name not in free and name in record.parameters]
+    return [f"{name} is {_text(ours)}, published {_text(theirs)}"
+            for name, ours, theirs in found if ours != theirs]
+
+
+def latest(records: list[RunRecord]) -> list[RunRecord]:
+    """The last finished record of each experiment and seed, ordered by both."""
+    by_key = {(r.experiment, r.seed): r for r in sorted(records, key=lambda r: r.finished)}
+    return [by_key[key] for key in sorted(by_key)]
+
+
+def records_of(paper: str, book=None, kept_only: bool = False) -> list[RunRecord]:
+    """A paper's records: kept ones (`records/`, committed) and this machine's (`runs/`)."""
+    folder = (book or paths.BOOK) / paper
+    kept = read_records(folder / "records")
+    return kept if kept_only else kept + read_records(folder / "runs")
+
+
+def counts_text(record: RunRecord) -> str:
+    """`12,694 x 12,553, 21 classes`; how many gallery files differ, where some are repeated."""
+    d = record.dataset
+    unique = "" if d.n_gallery_unique == d.n_gallery else f" ({d.n_gallery_unique:,} unique)"
+    return f"{d.n_query:,} x {d.n_gallery:,}{unique}, {d.n_classes} classes"
+
+
+def _cell_row(paper: Paper, cell: Cell, records: list[RunRecord]) -> dict:
+    shown = {"published": str(cell.value), "seeds": 0, "reason": "", "counts": "", "run": ""}
+    row = cell.model_dump(include=set(COLUMNS) - {"reason"}) | shown
+    aiming = {e.name: e for e in paper.experiments if cell.id in e.targets}
+    row["quoted"] = not aiming and not cell.reason
+    if tolerance := paper.tolerance(cell) if aiming else None:
+        row["tolerance"] = tolerance.points
+    runs = latest([r for r in records if r.experiment in aiming])
+    if not runs:
+        return row | _not_run(paper, cell, list(aiming.values()))
+    judged = [(r, _judged(paper, cell, aiming[r.experiment], r)) for r in runs]
+    good = [(r, value) for r, (value, why) in judged if not why]
+    if not good:
+        record, (_, why) = judged[-1]
+        return row | _seen([record]) | {"status": "not comparable", "reason": "; ".join(why)}
+    return row | _seen([r for r, _ in good]) | _measured(cell, tolerance.points,
+                                                         [value for _, value in good])
+
+
+def _not_run(paper: Paper, cell: Cell, aiming: list[Experiment]) -> dict:
+    if not aiming:
+        return {"status": "not run", "reason": cell.reason or "another method, as published"}
+    e = aiming[0]
+    needs = f"needs {e.requires}; " if e.requires else ""
+    return {"status": "not run",
+            "reason": f"{needs}command: `python -m replication run {paper.name}/{e.name}`"}
+
+
+def _judged(paper, cell, experiment, record) -> tuple[float | None, list[str]]:
+    """The record's value for a cell, or the reasons why there is none."""
+    why = mismatches(paper, cell, experiment, record)
+    if cell.unit != "percent":
+        why.append(f"unit is percent, published {cell.unit}")
+    selections = [cell.selection] if cell.selection else ["", "last"]
+    values = [m.value for m in record.metrics
+              if m.metric == cell.metric and m.variant in ("", "trained")
+              and (m.protocol or record.protocol) == cell.protocol
+              and m.selection in selections and cell.convention in ("", m.convention)]
+    if not values:
+        of = "/".join(filter(None, [cell.metric, cell.convention, cell.selection]))
+        return None, [*why, f"the record has no {of}"]
+    if max(values) - min(values) > paper.tolerance(cell).points:
+        why.append(f"the source does not define {cell.metric}; by definition the run gives "
+                   f"{min(values):.1f} to {max(values):.1f}")
+    return mean(values), why
+
+
+def _measured(cell: Cell, tolerance: float, values: list[float]) -> dict:
+    difference = mean(values) - float(cell.value)
+    inside = abs(difference) <= tolerance + 1e-9
+    return {"reproduced": mean(values), "seeds": len(values), "difference": difference,
+            "spread": stdev(values) if len(values) > 1 else None,
+            "status": "matched" if inside else "higher" if difference > 0 else "lower"}
+
+
+def _seen(records: list[RunRecord]) -> dict:
+    return {"counts": "; ".join(dict.fromkeys(map(counts_text, records))),
+            "run": ", ".join(map(run_link, records))}
+
+
+def run_link(record: RunRecord) -> str:
+    """A link to the run's notebook where it lies beside the record, else the record's name."""
+    if record.path is None:
+        return record.experiment
+    notebook = record.path.with_suffix(".ipynb")
+    name = f"{record.path.parent.name}/{notebook.name}"
+    return f"[{record.path.stem}]({name})" if notebook.exists() else f"`{record.path.name}`"
+
+
+def _own_table(records: list[RunRecord], kind: str) -> pd.DataFrame:
+    groups: dict[tuple, list[RunRecord]] = {}
+    for record in sorted(records, key=lambda r: (r.paper, r.experiment, r.seed, r.finished)):
+        if record.dataset.kind == kind:
+            groups.setdefault(_group(record), []).append(record)
+    rows = [row for _, group in sorted(groups.items()) for row in _group_rows(group)]
+    given = {name for row in rows for name in row if name not in _OWN and name not in _TAIL}
+    variants = [v for v in VARIANTS if v in given]
+    extra = sorted(given - set(variants), key=lambda name: (name.split()[0] != "trained", name))
+    return pd.DataFrame(rows, columns=_OWN + variants + extra + _TAIL)
+
+
+def _group(record: RunRecord) -> tuple[str, ...]:
+    """Runs that differ in their seed only are one group."""
+    fixed = {k: v for k, v in record.parameters.items() if k not in FREE_PARAMETERS}
+    return (record.paper, record.experiment, record.protocol, record.environment.device,
+            record.dataset.model_dump_json(), json.dumps(fixed, sort_keys=True))
+
+
+def _group_rows(group: list[RunRecord]) -> list[dict]:
+    group = latest(group)
+    first = group[0]
+    head = {"paper": first.paper, "experiment": first.experiment, "dataset": first.dataset.name,
+            "split": first.dataset.split}
+    tail = _seen(group) | {"device": first.environment.device or first.environment.cpu,
+                           "seeds": len(group)}
+    rows: dict[tuple, dict] = {}
+    for key, found in _by_metric(group).items():
+        *place, column = key
+        names = dict(zip(("protocol", "metric", "convention"), place, strict=True))
+        row = rows.setdefault(tuple(place), head | names | tail)
+        row[column] = mean(m.value for m in found)
+        if column.startswith("trained") or column == "result":
+            row.setdefault("interval", _interval(found))
+    return list(rows.values())
+
+
+def _by_metric(group: list[RunRecord]) -> dict[tuple[str, ...], list[Metric]]:
+    """Metrics of all seeds by protocol, metric, convention and column of the table."""
+    found: dict[tuple[str, ...], list[Metric]] = {}
+    for record, metric in ((r, m) for r in group for m in r.metrics):
+        column = metric.variant or "result"
+        column += f" ({metric.selection})" if metric.selection else ""
+        key = (metric.protocol or record.protocol, metric.metric, metric.convention, column)
+        found.setdefault(key, []).append(metric)
+    return found
+
+
+def _interval(found: list[Metric]) -> str:
+    """Spread over seeds, or one run's 95 % interval, and of which selection it is."""
+    of = f" ({found[0].selection})" if found[0].selection else ""
+    if len(found) > 1:
+        return f"± {stdev(m.value for m in found):.1f} over seeds{of}"
+    low, high = found[0].low, found[0].high
+    return "" if low is None or high is None else f"{low:.1f} to {high:.1f}{of}"
+
+
+def _text(value) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,219 @@
+"""Reads book/<paper>/paper.yml: what was published, and which experiments aim at it.
+
+Never imports torch.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from replication import paths
+from replication.records import Count, InvalidFile, Strict, described
+
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# They say where and how fast a run goes, not what is measured.
+FREE_PARAMETERS = frozenset({
+    "seed", "data_root", "save_root", "cache_root", "device", "devices", "num_workers", "workers",
+    "weights_path", "checkpoint", "resume", "progress", "chunk_size", "compile", "channels_last",
+    "accelerator", "precision"})
+
+
+class OfficialCode(Strict):
+    name: str
+    url: str
+    commit: str = ""
+    licence: str = ""
+
+
+class Cell(Strict):
+    """One published number, as printed.
+
+    `convention` stays empty where the source does not define the metric; `reason` says why no
+    experiment aims at the number.
+    """
+
+    id: str
+    table: str
+    method: str
+    variant: str = ""
+    dataset: str
+    split: str
+    protocol: str
+    metric: str
+    convention: str = ""
+    selection: str = ""
+    value: Decimal
+    unit: str = "percent"
+    grade: str
+    source: str
+    note: str = ""
+    reason: str = ""
+
+
+class Experiment(Strict):
+    """One run that a person can ask for by name.
+
+    `targets` are ids of published cells, `requires` says in words what a run needs beyond this
+    repository, `tiny` holds the overrides of the smallest size.
+    """
+
+    name: str
+    notebook: str
+    title: str = ""
+    parameters: dict[str, Any] = {}
+    parameters_file: str = ""
+    demo: bool = False
+    tiny: dict[str, Any] = {}
+    needs: list[str] = []
+    targets: list[str] = []
+    requires: str = ""
+    time: str = ""
+    record: bool = True
+    free: list[str] = []
+
+
+class Tolerance(Strict):
+    points: float = Field(ge=0)
+    reason: str
+
+
+class Deviation(Strict):
+    """A place where the paper and the public codes part, and the parameter that switches it."""
+
+    what: str
+    paper: str = ""
+    authors_code: str = ""
+    reimplementation: str = ""
+    switch: str = ""
+    default: Any = None
+
+
+class TestSet(Strict):
+    """Expected counts of a published test set; null where no source states them."""
+
+    n_query: Count | None = None
+    n_gallery: Count | None = None
+    n_classes: Count | None = None
+    source: str = ""
+
+
+class Paper(Strict):
+    title: str
+    citation: str = ""
+    official_code: list[OfficialCode] = []
+    sources: dict[str, str] = {}
+    aliases: dict[str, str] = {}
+    sets: dict[str, dict[str, TestSet]] = {}
+    tolerances: dict[str, Tolerance] = {}
+    deviations: list[Deviation] = []
+    experiments: list[Experiment]
+    cells: list[Cell] = []
+    _path: Path = PrivateAttr(Path("paper.yml"))
+
+    @property
+    def folder(self) -> Path:
+        return self._path.parent
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @model_validator(mode="after")
+    def names_are_unique(self) -> "Paper":
+        for what, names in (("cell id", [c.id for c in self.cells]),
+                            ("experiment", [e.name for e in self.experiments])):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"{what} given twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def targets_exist(self) -> "Paper":
+        known = {c.id: c for c in self.cells}
+        for experiment in self.experiments:
+            missing = [t for t in experiment.targets if t not in known]
+            if missing:
+                raise ValueError(f"experiment {experiment.name} targets no such cell: "
+                                 + ", ".join(missing))
+            bare = sorted({_key(known[t]) for t in experiment.targets
+                           if self.tolerance(known[t]) is None})
+            if bare:
+                raise ValueError(f"tolerances lack {', '.join(bare)}, which experiment "
+                                 f"{experiment.name} targets")
+        return self
+
+    def tolerance(self, cell: Cell) -> Tolerance | None:
+        """The tolerance of `metric/convention`, else of `metric`, fixed before a run."""
+        return self.tolerances.get(_key(cell)) or self.tolerances.get(cell.metric)
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment of that name; KeyError lists the names there are."""
+        for experiment in self.experiments:
+            if experiment.name == name:
+                return experiment
+        raise KeyError(f"{self.name} has no experiment {name}; it has: "
+                       + ", ".join(e.name for e in self.experiments))
+
+    def parameters(self, experiment: Experiment) -> dict[str, Any]:
+        """An experiment's parameters: its file's, then its own."""
+        values = {}
+        if experiment.parameters_file:
+            values = read_parameters(self.folder / experiment.parameters_file)
+        return values | experiment.parameters
+
+
+def read_paper(path: str | Path) -> Paper:
+    """Reads a paper.yml; InvalidFile names the file and every wrong field."""
+    path = Path(path)
+    shown = paths.shown(path)
+    try:
+        paper = Paper.model_validate(_yaml(path))
+    except ValidationError as error:
+        raise InvalidFile(described(error, shown)) from None
+    paper._path = path
+    return paper
+
+
+def read_papers(book: str | Path | None = None) -> dict[str, Paper]:
+    """Every paper of the book by the name of its folder."""
+    found = sorted(Path(book or paths.BOOK).glob("*/paper.yml"))
+    return {path.parent.name: read_paper(path) for path in found}
+
+
+def read_parameters(path: str | Path) -> dict[str, Any]:
+    """A papermill parameter file: a mapping of names to values."""
+    values = _yaml(Path(path))
+    if not isinstance(values, dict):
+        raise InvalidFile(f"{paths.shown(path)}: not a mapping of parameter names to values")
+    return values
+
+
+def check_paper(paper: Paper, papers: dict[str, Paper] | None = None) -> list[str]:
+    """What a paper.yml names and the disk lacks: notebooks, parameter files, experiments."""
+    problems = []
+    papers = papers if papers is not None else read_papers(paper.folder.parent)
+    known = {f"{p.name}/{e.name}" for p in [*papers.values(), paper] for e in p.experiments}
+    for e in paper.experiments:
+        files = [("notebook", e.notebook), ("parameters_file", e.parameters_file)]
+        problems += [f"{paper.name}/{e.name}: {field} {name} does not exist"
+                     for field, name in files if name and not (paper.folder / name).is_file()]
+        problems += [f"{paper.name}/{e.name}: needs {n}, which no paper.yml has"
+                     for n in e.needs if n not in known]
+    return problems
+
+
+def _key(cell: Cell) -> str:
+    return f"{cell.metric}/{cell.convention}" if cell.convention else cell.metric
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(), Loader=SafeLoader)
+    except FileNotFoundError:
+        raise InvalidFile(f"{paths.shown(path)} does not exist") from None
+    except yaml.YAMLError as error:
+        raise InvalidFile(f"{paths.shown(path)}: not YAML: {error}") from None

@@ -1,0 +1,203 @@
+"""Every table of the book and of the README, written from records. Never imports torch."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from replication import paths
+from replication.comparison import (
+    STATUSES,
+    comparison,
+    demo_table,
+    records_of,
+    run_link,
+    subset_table,
+)
+from replication.published import Paper, read_papers
+
+__all__ = ["comparison", "demo_table", "subset_table", "run_link", "write_report",
+           "stale_readme", "published_markdown", "own_markdown", "readme_results"]
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+COMMON = "trec"  # the convention that every paper's records hold, named in metrics.py
+CHANGED = "Made by `python -m replication report`."
+
+
+def write_report(book: Path | None = None, readme: Path | None = None) -> list[Path]:
+    """Writes `_generated/<paper>_{published,demo,subset}.md` and the README's results."""
+    book, readme = book or paths.BOOK, readme or paths.ROOT / "README.md"
+    written = []
+    for name, paper in read_papers(book).items():
+        records = records_of(name, book)
+        pages = {"published": published_markdown(paper, comparison(paper, records)),
+                 "demo": own_markdown(demo_table(records), _no_demo(paper)),
+                 "subset": own_markdown(subset_table(records), "No run on a real subset yet.")}
+        for kind, text in pages.items():
+            written.append(_write(book / "_generated" / f"{name}_{kind}.md", text))
+    return [*written, _write(readme, _with_results(readme, book))]
+
+
+def stale_readme(book: Path | None = None, readme: Path | None = None) -> bool:
+    """Whether the README's results differ from what the kept records give; writes nothing."""
+    book, readme = book or paths.BOOK, readme or paths.ROOT / "README.md"
+    return _with_results(readme, book) != readme.read_text()
+
+
+def published_markdown(paper: Paper, table: pd.DataFrame) -> str:
+    """The comparison, one small table a method and dataset, then the methods only quoted."""
+    if table.empty:
+        return "Nothing was published for this part.\n"
+    parts = [_status_line(table)]
+    ours, quoted = table[~table.quoted], table[table.quoted]
+    for (name, *_), rows in ours.groupby(["table", "method", "dataset", "split"], sort=False):
+        first = rows.iloc[0]
+        title = " ".join(filter(None, [first.method, first.variant]))
+        parts.append(f"**{title}**, {first.dataset} {first.split} ({name})\n\n" + _compared(rows))
+    by = ["table", "dataset", "split", "protocol"]
+    for (name, dataset, split, protocol), rows in quoted.groupby(by, sort=False):
+        parts.append(f"Other methods, {dataset} {split}, {protocol}, as published ({name})\n\n"
+                     + _pivot(rows))
+    tolerances = [f"- {key}: {t.points:g} points ({t.reason})"
+                  for key, t in sorted(paper.tolerances.items())]
+    if tolerances:
+        parts.append("Tolerances, fixed before any run:\n\n" + "\n".join(tolerances))
+    return "\n\n".join(parts) + "\n"
+
+
+def own_markdown(table: pd.DataFrame, nothing: str) -> str:
+    """Runs on the built-in dataset or on a subset, one small table a group of runs."""
+    if table.empty:
+        return nothing + "\n"
+    keys = ["paper", "experiment", "dataset", "split", "protocol", "counts", "device", "run"]
+    parts = []
+    for _, rows in table.groupby(keys, sort=False):
+        first = rows.iloc[0]
+        head = (f"**{first.paper}/{first.experiment}**, {first.dataset} {first.split}, "
+                f"{first.protocol}: {first.counts}; {_seeds(first)}; {first.device}; "
+                f"run {first.run}")
+        parts.append(head + "\n\n" + _values(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def readme_results(book: Path | None = None) -> str:
+    """Status counts of the published cells and the kept runs on samples, of every paper.
+
+    Of a sample's numbers the README shows the paper's own convention and the common one.
+    """
+    counted, own = [], []
+    for name, paper in read_papers(book).items():
+        records = records_of(name, book, kept_only=True)
+        if paper.cells:
+            table = comparison(paper, records)
+            status = table[~table.quoted].status.value_counts()
+            counted.append([name, len(table), table.quoted.sum(),
+                            *(status.get(s, 0) for s in STATUSES)])
+        defined = {COMMON, *(cell.convention for cell in paper.cells)}
+        for table in (subset_table(records), demo_table(records)):
+            table = table[table.convention.isin(defined)]
+            own += [] if table.empty else [_rooted(own_markdown(table, ""), name)]
+    parts = ["Published numbers, by what became of them:",
+             _markdown(["paper", "numbers", "other methods", *STATUSES], counted)]
+    if own:
+        parts.append("Measured on samples and on the built-in dataset; never to be set beside "
+                     "published numbers:")
+    return "\n\n".join(parts + [text.strip() for text in own])
+
+
+def _with_results(readme: Path, book: Path) -> str:
+    if not readme.is_file():
+        raise ValueError(f"{paths.shown(readme)} does not exist, so its results are not written")
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{paths.shown(readme)} needs one line {BEGIN} and, after it, one {END}")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{readme_results(book)}\n{END}{rest.split(END)[1]}"
+
+
+def _compared(rows: pd.DataFrame) -> str:
+    """One method's cells on one dataset; reasons and runs as numbered notes under the table."""
+    notes: list[str] = []
+    lines = [[_metric(row), row.published, _reproduced(row), _points(row.difference, "+.1f"),
+              _points(row.tolerance, "g"), f"{row.status} [{_note(row, notes)}]"]
+             for row in rows.itertuples()]
+    columns = ["metric", "published", "reproduced", "difference", "tolerance", "status"]
+    listed = "\n".join(f"{i}. {note}" for i, note in enumerate(notes, 1))
+    return _markdown(columns, lines) + "\n\n" + listed
+
+
+def _note(row, notes: list[str]) -> int:
+    """The number of a row's note: why, on what and where from; equal notes are written once."""
+    counts = f"{row.counts}; run {row.run}" if row.run else ""
+    note = "; ".join(filter(None, [row.reason, counts]))
+    if note not in notes:
+        notes.append(note)
+    return notes.index(note) + 1
+
+
+def _reproduced(row) -> str:
+    if pd.isna(row.reproduced):
+        return ""
+    digits = 2 if len(row.published.partition(".")[2]) > 1 else 1
+    spread = "" if pd.isna(row.spread) else f" ± {row.spread:.{digits}f}"
+    return f"{row.reproduced:.{digits}f}{spread} ({_seeds(row)})"
+
+
+def _seeds(row) -> str:
+    return "1 seed" if row.seeds == 1 else f"{row.seeds} seeds"
+
+
+def _pivot(rows: pd.DataFrame) -> str:
+    metrics = list(dict.fromkeys(rows.metric))
+    lines = []
+    for (method, variant), group in rows.groupby(["method", "variant"], sort=False):
+        values = dict(zip(group.metric, group.published, strict=True))
+        lines.append([" ".join(filter(None, [method, variant])),
+                      *(values.get(m, "") for m in metrics)])
+    return _markdown(["method", *metrics], lines)
+
+
+def _values(rows: pd.DataFrame) -> str:
+    tail = rows.columns.get_loc("interval")
+    variants = [c for c in rows.columns[7:tail] if rows[c].notna().any()]
+    interval = ["interval"] if rows.interval.fillna("").any() else []
+    lines = [[f"{row.metric} ({row.convention})", *(_points(row[v], ".1f") for v in variants),
+              *(row[c] if isinstance(row[c], str) else "" for c in interval)]
+             for _, row in rows.iterrows()]
+    return _markdown(["metric", *variants, *interval], lines)
+
+
+def _status_line(table: pd.DataFrame) -> str:
+    count = table[~table.quoted].status.value_counts()
+    told = ", ".join(f"{count[s]} {s}" for s in STATUSES if s in count)
+    return (f"{len(table)} published numbers: {told}; {table.quoted.sum()} of other methods. "
+            + CHANGED)
+
+
+def _metric(row) -> str:
+    return f"{row.metric} ({row.convention})" if row.convention else row.metric
+
+
+def _points(value, form: str) -> str:
+    return "" if pd.isna(value) else format(value, form)
+
+
+def _markdown(columns: list[str], lines: list[list[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(columns) - 1)
+    rows = [[str(v).replace("|", "\\|") for v in line] for line in [columns, rule, *lines]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _rooted(text: str, paper: str) -> str:
+    """Links of a paper's folder as the README must write them."""
+    return text.replace("](records/", f"](book/{paper}/records/")
+
+
+def _no_demo(paper: Paper) -> str:
+    names = [e.name for e in paper.experiments if e.demo and e.record]
+    commands = ", ".join(f"`python -m replication run {paper.name}/{name}`" for name in names)
+    return f"Not run yet: {commands}." if names else "This part has no run of its own."
+
+
+def _write(path: Path, text: str) -> Path:
+    if not path.exists() or path.read_text() != text:
+        paths.write_atomic(path, text)
+    return path

@@ -1,0 +1,202 @@
+"""One run of a sketch paper: what it is made of, what it measures, what it records, one query.
+
+A paper's `prepare(config)` returns an Experiment; its `train(experiment)` trains it.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from matplotlib.figure import Figure
+from torch import nn
+
+from replication import paths, published, records, sketch_retrieval, training
+from replication.data import SketchSet, Split, Triplets, cached_pixels
+from replication.metrics import Convention
+from replication.sketch_retrieval import Embedded, Gallery, Results
+from replication.transforms import Preprocess
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A configured run. `model` has encode_sketch and encode_photo; `about` is what its weights
+    file says of itself, and what a file is asked for before it is loaded."""
+
+    paper: str
+    config: Any
+    name: str
+    sketch_set: SketchSet
+    train: Split
+    held_out: Split | None
+    model: nn.Module
+    preprocess: Preprocess
+    fabric: Fabric
+    weights: records.Weights
+    about: dict
+    convention: Convention
+
+    @property
+    def folder(self) -> Path:
+        return paths.user_path(self.config.save_root) / self.name
+
+    @property
+    def key(self) -> dict:
+        """What decides the weights: a checkpoint continues a run with the same key."""
+        return self.config.run_key() | {"weights_sha256": self.weights.sha256,
+                                        "manifest": self.sketch_set.manifest}
+
+    def embed(self, split: Split, progress: bool = False) -> Embedded:
+        """The split's embeddings with the weights the model holds now."""
+        half = torch.bfloat16 if "bf16" in training.precision_of(self.fabric) else None
+        return sketch_retrieval.embed(self.model.encode_sketch, self.model.encode_photo, split,
+                                      self.preprocess, device=self.fabric.device,
+                                      autocast=half, progress=progress)
+
+    def splits(self) -> dict[str, Split]:
+        """What each epoch is evaluated on: unseen classes, and held-out seen ones."""
+        held_out = {"seen": self.held_out} if self.held_out else {}
+        return {"unseen": self.sketch_set.val, **held_out}
+
+    def write_weights(self, file: Path) -> None:
+        training.write_weights(self.model, self.about, file)
+
+    def load(self, selection: str) -> None:
+        """Puts the weights of a selection into the model.
+
+        Raises FileNotFoundError for an absent file, ValueError for one of another model.
+        """
+        file = self.folder / f"{selection}.safetensors"
+        if not file.exists():
+            raise FileNotFoundError(f"no checkpoint {paths.shown(file)}: run train.ipynb with the "
+                                    "same data_name, prompt_num and save_root first"
+                                    + _others(file))
+        state, about = training.read_weights(file)
+        wrong = [f"{k} is {about.get(k)!r}, asked {v!r}" for k, v in self.about.items()
+                 if about.get(k) != v]
+        if wrong:
+            raise ValueError(f"{paths.shown(file)} is of another model: {'; '.join(wrong)}")
+        training.load_trainable(self.model, state)
+
+    def first_batch(self) -> dict[str, torch.Tensor]:
+        """The first triplets of training, as pixels (uint8, b h w 3)."""
+        pixels = [cached_pixels(i, self.preprocess) for i in (self.train.sketch, self.train.photo)]
+        triplets = Triplets(self.train, *pixels, self.config.seed, 0)
+        return triplets.__getitems__(list(range(min(self.config.batch_size, len(triplets)))))
+
+    def __str__(self) -> str:
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        total = sum(p.numel() for p in self.model.parameters())
+        held = f", {len(self.held_out.classes)} seen classes held out" if self.held_out else ""
+        return (f"{type(self.model).__name__} on {self.weights.name}: {trained:,} of {total:,} "
+                f"parameters learn, {len(self.train.sketch):,} training sketches{held}; "
+                f"{self.fabric.device}, {training.precision_of(self.fabric)}")
+
+
+def _others(file: Path) -> str:
+    there = sorted(p.stem for p in file.parent.glob("*.safetensors") if "embed" not in p.stem)
+    return f" (that folder holds: {', '.join(there)})" if there else ""
+
+
+def drawn_seed(config):
+    """The config with a seed of -1 replaced by a drawn one, so that the run can be repeated."""
+    return config if config.seed >= 0 else replace(config, seed=int(np.random.randint(2**31)))
+
+
+def measure(e: Experiment, run: training.Run, untrained: Embedded) -> tuple[Results, Embedded]:
+    """Every row of the record, and the embeddings of the selection that is reported.
+
+    Trained on the unseen classes, for each selection; the generalised and the fine-grained
+    setting with the reported weights; untrained, pixels and chance beside them.
+    """
+    results, chosen = Results([], {}, e.folder, e.about), e.config.selection
+    if chosen not in run.best:
+        raise ValueError(f"selection={chosen!r}: the run kept {', '.join(run.best)}")
+    reported = _selected(e, chosen)
+    results.add(reported, "trained", chosen)
+    for selection in (s for s in sorted(run.best) if s != chosen):
+        results.add(_selected(e, selection), "trained", selection)
+    e.load(chosen)
+    seen = e.embed(e.sketch_set.train)
+    full = e.embed(e.sketch_set.val)
+    results.add(sketch_retrieval.generalised(full, seen), "trained", chosen, "generalised")
+    floors = {"untrained": untrained, "pixels": sketch_retrieval.pixel_floor(e.sketch_set.val),
+              "chance": sketch_retrieval.random_floor(e.sketch_set.val)}
+    if results.instances(full):
+        results.add(full, "trained", chosen, "fine-grained")
+    for variant, embedded in floors.items():
+        results.add(embedded, variant, save=variant == "untrained")
+        if results.instances(full):
+            results.add(embedded, variant, "", "fine-grained", save=False)
+    return results, reported
+
+
+def _selected(e: Experiment, selection: str) -> Embedded:
+    e.load(selection)
+    embedded = e.embed(e.sketch_set.val)
+    one = getattr(e.config, "gallery", "all") == "one-per-sketch"
+    return sketch_retrieval.one_photo_a_sketch(embedded) if one else embedded
+
+
+def record(e: Experiment, run: training.Run, results: Results, embedded: Embedded, started: str,
+           seconds_evaluate: float) -> records.RunRecord:
+    """The run's record, written as `record.json` beside the weights."""
+    paper = published.read_paper(paths.BOOK / e.paper / "paper.yml")
+    seconds = sum(row["seconds"] for row in run.history)
+    rate = len(e.train.sketch) * len(run.history) / seconds
+    cost = records.Cost(seconds_train=round(seconds, 2), items_per_second=round(rate, 2),
+                        seconds_evaluate=round(seconds_evaluate, 2),
+                        peak_memory_bytes=training.peak_memory(e.fabric.device))
+    whole = getattr(e.config, "gallery", "all") == "all"
+    made = records.RunRecord(
+        paper=e.paper, experiment=e.sketch_set.name, parameters=asdict(e.config),
+        seed=e.config.seed, protocol="zero-shot" if whole else "one photo a sketch",
+        metrics=results.rows, weights=e.weights, cost=cost,
+        dataset=sketch_retrieval.dataset_facts(e.sketch_set, embedded, len(e.train.sketch), paper),
+        environment=records.environment(device=training.device_name(e.fabric.device)),
+        files={k: paths.shown(e.folder / v) for k, v in results.files.items()},
+        started=started, finished=records.utc_now())
+    records.write_record(made, e.folder / "record.json")
+    return made
+
+
+# --------------------------------------------------------------------------------- one query
+
+
+def saved_gallery(e: Experiment) -> Gallery:
+    """The gallery vectors that training saved for the config's selection."""
+    chosen = e.config.selection
+    files = [e.folder / f"embeddings-trained-{chosen}.safetensors",
+             e.folder / "embeddings.safetensors"]
+    return sketch_retrieval.load_gallery(next((f for f in files if f.exists()), files[-1]))
+
+
+def query_of(e: Experiment, query_name: str) -> tuple[Path, str]:
+    """The query's file and class; an empty name draws an unseen sketch with the config's seed."""
+    sketches = e.sketch_set.val.sketch
+    if not query_name:
+        query_name = sketches.files[np.random.default_rng(e.config.seed).integers(len(sketches))]
+    return sketch_retrieval.query_image(query_name, e.sketch_set.val)
+
+
+def nearest(e: Experiment, query: Path, query_class: str, gallery: Gallery, k: int,
+            domain: str = "sketch") -> list[tuple[Path, bool | None, str, float]]:
+    """The `k` best photos: file, right or wrong (None: the query has no class), class, cosine."""
+    encoders = {"sketch": e.model.encode_sketch, "photo": e.model.encode_photo}
+    if domain not in encoders:
+        raise ValueError(f"domain={domain!r}: choose 'sketch' or 'photo'")
+    e.load(e.config.selection)
+    indices, scores = sketch_retrieval.ranked(encoders[domain], query, gallery, e.preprocess, k,
+                                              e.fabric.device)
+    names = [gallery.classes[gallery.labels[i]] for i in indices]
+    return [(e.sketch_set.val.photo.folder / gallery.files[i],
+             name == query_class if query_class else None, name, float(score))
+            for i, name, score in zip(indices, names, scores, strict=True)]
+
+
+def save_picture(e: Experiment, figure: Figure, query: Path) -> Path:
+    """Saves a ranked result as `<run folder>/retrieved/<query>.png`."""
+    file = e.folder / "retrieved" / f"{query.stem}.png"
+    return paths.save_file(file, lambda tmp: figure.savefig(tmp, format="png"))
