@@ -1,0 +1,1 @@
+"""The classes: one function each, named like the class."""
