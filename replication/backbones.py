@@ -16,8 +16,9 @@ from replication.transforms import CLIP, Preprocess
 # The demo's CLIP: open_clip's own class, sized so that two CPU cores train it in about a minute.
 DOODLE_CLIP = {
     "embed_dim": 128,
-    "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
-    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
+    "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 128, "layers": 4,
+                   "head_width": 32},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
 OWN_CONFIGS = {"doodle-clip": DOODLE_CLIP}
 DOODLE_WEIGHTS = paths.RESULT / "pretrain" / "clip.safetensors"

@@ -5,29 +5,29 @@ cores, on captions of the SEEN classes of doodles alone, so that unseen classes 
 """
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import PositiveInt
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from safetensors.torch import save_file
 from torch import Tensor
 
-from replication import backbones, data, losses, paths, training
+from replication import backbones, data, losses, paths, retrieval, training
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class Config:
-    """AdamW with linear warm-up and cosine decay; `source` says where captions come from.
+    """AdamW with linear warm-up and cosine decay.
 
-    source `coco`: `<data_root>/<captions>/annotations/captions_<split>2014.json`; source
-    `classes`: class names of the seen split of sketch set `data_name`, sketches and photos.
+    captions: folder of COCO captions (`annotations/captions_<split>2014.json`) in data_root, or
+    empty. data_name: a sketch set whose seen photos and sketches join with sentences of their
+    class, or empty.
     """
 
     data_root: str = "data"
-    source: str = "coco"
     captions: str = "doodles_captions/coco"
     split: str = "seen"
     data_name: str = "doodles"
@@ -35,69 +35,70 @@ class Config:
     name: str = "clip"
     backbone: str = "doodle-clip"
     weights: str = "none"
-    batch_size: PositiveInt = 128
-    epochs: PositiveInt = 20
-    lr: float = 1e-3
+    batch_size: PositiveInt = 64
+    epochs: PositiveInt = 16
+    lr: float = 5e-4
     weight_decay: float = 0.1
-    warmup: int = 40
-    augment: bool = True
+    warmup: int = 50
     seed: int = 0
     precision: str = "auto"
     num_workers: int = 0
 
 
-class Captioned(torch.utils.data.Dataset):
-    """Each picture once an epoch with one of its captions, drawn from (seed, epoch)."""
+@dataclass(frozen=True)
+class Source:
+    """Pictures of one folder with their captions; `mirrored`: no caption speaks of a side."""
 
-    def __init__(self, pixels: np.ndarray, tokens: Tensor, owner: np.ndarray, groups: np.ndarray,
-                 seed: int, epoch: int, augment: bool):
+    images: data.Images
+    captions: list[list[str]]
+    mirrored: bool
+
+
+def sources(config: Config) -> list[Source]:
+    """What the config names; raises DatasetError for an absent set."""
+    root, found = paths.user_path(config.data_root), []
+    if config.captions:
+        found.append(Source(*data.read_captions(root / config.captions, config.split), False))
+    if config.data_name:
+        seen = data.read_sketch_set(root, config.data_name).train
+        found += [Source(seen.photo, class_captions(seen.photo, "photo"), True),
+                  Source(seen.sketch, class_captions(seen.sketch, "drawing"), True)]
+    if not found:
+        raise ValueError("nothing to train on: give captions, data_name or both")
+    return found
+
+
+def class_captions(images: data.Images, kind: str) -> list[list[str]]:
+    """Two sentences a picture: `a {class}`, the same in both domains, and `a {kind} of a {class}`.
+    """
+    names = [images.classes[label].replace("_", " ") for label in images.labels]
+    return [[f"a {name}", f"a {kind} of a {name}"] for name in names]
+
+
+class Captioned(torch.utils.data.Dataset):
+    """Each picture once an epoch with one of its captions, half of those that may be mirrored;
+    drawn from (seed, epoch). `group` is the caption's text: equal texts are not each other's
+    negatives."""
+
+    def __init__(self, pixels: np.ndarray, tokens: Tensor, text: np.ndarray, owner: np.ndarray,
+                 mirrored: np.ndarray, seed: int, epoch: int):
         rng = np.random.default_rng([seed, epoch])
-        first = np.searchsorted(owner, np.arange(len(pixels)))
-        count = np.bincount(owner, minlength=len(pixels))
-        self.pixels, self.tokens, self.groups = pixels, tokens, groups
+        first, count = np.searchsorted(owner, np.arange(len(pixels))), np.bincount(owner)
+        self.pixels, self.tokens, self.text = pixels, tokens, text
         self.order = rng.permutation(len(pixels))
         self.caption = first + rng.integers(0, count)
-        self.augment, self.rng_seed = augment, [seed, epoch]
+        self.flip = mirrored & (rng.random(len(pixels)) < 0.5)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitems__(self, rows: list[int]) -> dict[str, Tensor]:
         index = self.order[rows]
-        pictures = self.pixels[index]
-        if self.augment:
-            pictures = shifted(pictures, np.random.default_rng([*self.rng_seed, rows[0]]))
-        return {"image": torch.from_numpy(pictures), "text": self.tokens[self.caption[index]],
-                "group": torch.from_numpy(self.groups[index]), "row": torch.from_numpy(index)}
-
-
-def shifted(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each picture shifted by up to an eighth (edges repeated); a fifth of them made grey, so
-    that colour alone does not carry a caption."""
-    side = pictures.shape[1]
-    pad = side // 8
-    padded = np.pad(pictures, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
-    moves = rng.integers(0, 2 * pad + 1, (len(pictures), 2))
-    out = np.stack([p[y:y + side, x:x + side] for p, (y, x) in zip(padded, moves, strict=True)])
-    grey = rng.random(len(out)) < 0.2
-    out[grey] = out[grey].mean(-1, keepdims=True).astype(np.uint8)
-    return out
-
-
-def sources(config: Config) -> tuple[list[data.Images], list[list[str]], str]:
-    """Pictures (a list of folders), their captions in the same order, and a line that counts."""
-    root = paths.user_path(config.data_root)
-    if config.source == "coco":
-        images, captions = data.read_captions(root / config.captions, config.split)
-        return [images], captions, f"{len(images):,} pictures, {sum(map(len, captions)):,} captions"
-    if config.source != "classes":
-        raise ValueError(f"source={config.source!r}: choose 'coco' or 'classes'")
-    seen = data.read_sketch_set(root, config.data_name).train
-    parts = [(seen.photo, "a photo of a {}"), (seen.sketch, "a sketch of a {}")]
-    captions = [[template.format(images.classes[label].replace("_", " "))]
-                for images, template in parts for label in images.labels]
-    counted = f"{len(seen.photo):,} photos and {len(seen.sketch):,} sketches of seen classes"
-    return [p for p, _ in parts], captions, counted
+        pictures, flip = self.pixels[index], self.flip[index]
+        pictures[flip] = pictures[flip, :, ::-1]
+        text = self.text[self.caption[index]]
+        return {"image": torch.from_numpy(pictures), "text": self.tokens[text],
+                "group": torch.from_numpy(text), "row": torch.from_numpy(index)}
 
 
 def train(config: Config, progress: bool = True) -> tuple[Path, training.Run]:
@@ -105,12 +106,14 @@ def train(config: Config, progress: bool = True) -> tuple[Path, training.Run]:
     folder = paths.writable_folder(config.save_root) / config.name
     fabric = training.start(config.seed, precision=config.precision)
     backbone = backbones.clip(config.backbone, config.weights, config.seed)
-    images, captions, _ = sources(config)
-    pixels = np.concatenate([data.cached_pixels(i, backbone.preprocess, progress=progress)
-                             for i in images])
-    tokens = backbone.tokenizer([c for group in captions for c in group])
+    parts = sources(config)
+    pixels = np.concatenate([data.cached_pixels(p.images, backbone.preprocess, progress=progress)
+                             for p in parts])
+    captions = [group for p in parts for group in p.captions]
     owner = np.repeat(np.arange(len(captions)), [len(group) for group in captions])
-    groups = np.unique(["\n".join(g) for g in captions], return_inverse=True)[1]
+    texts, text = np.unique([c for group in captions for c in group], return_inverse=True)
+    tokens = backbone.tokenizer(texts.tolist())
+    mirrored = np.concatenate([np.full(len(p.images), p.mirrored) for p in parts])
     run = training.Run(folder, asdict(config) | {"data_root": "", "save_root": ""})
     model = backbone.model.requires_grad_(True)
     forward, adam = fabric.setup(model, _optimizer(model, config))
@@ -120,8 +123,8 @@ def train(config: Config, progress: bool = True) -> tuple[Path, training.Run]:
     def batches_of(epoch: int):
         nonlocal count
         count = iter(range(epoch * n_batches, (epoch + 1) * n_batches))
-        set_ = Captioned(pixels, tokens, owner, groups, config.seed, epoch, config.augment)
-        return data.batches(set_, config.batch_size, num_workers=config.num_workers)
+        drawn = Captioned(pixels, tokens, text, owner, mirrored, config.seed, epoch)
+        return data.batches(drawn, config.batch_size, num_workers=config.num_workers)
 
     def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         rate = config.lr * _schedule(next(count), config.warmup, n_batches * config.epochs)
@@ -149,7 +152,7 @@ def _optimizer(model, config: Config) -> torch.optim.AdamW:
     rest = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": config.weight_decay},
               {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
 def _schedule(step: int, warmup: int, total: int) -> float:
@@ -160,16 +163,18 @@ def _schedule(step: int, warmup: int, total: int) -> float:
 
 
 @torch.inference_mode()
-def unseen_accuracy(config: Config, file: Path) -> tuple[float, float]:
-    """(accuracy, chance) in percent: unseen photos of set `data_name` named by the nearest text
-    feature of `a photo of a {class}`."""
-    photos = data.read_sketch_set(config.data_root, config.data_name).val.photo
+def caption_recall(config: Config, file: Path, split: str = "val", k: int = 10
+                   ) -> tuple[float, float, int]:
+    """(text-to-image R@k %, chance %, pictures): captions of split `split`, which were not trained
+    on, find their own picture among all of them."""
+    root = paths.user_path(config.data_root)
+    images, captions = data.read_captions(root / config.captions, split)
     backbone = backbones.clip(config.backbone, str(file))
-    model = backbone.model.eval()
-    texts = [f"a photo of a {name.replace('_', ' ')}" for name in photos.classes]
-    prototypes = model.encode_text(backbone.tokenizer(texts))
-    pixels = torch.from_numpy(np.array(data.cached_pixels(photos, backbone.preprocess)))
-    logits = torch.cat([losses.class_logits(model.encode_image(backbone.preprocess.normalised(p)),
-                                            prototypes, 1.0) for p in pixels.split(256)])
-    right = (logits.argmax(1) == torch.from_numpy(photos.labels)).float().mean()
-    return 100 * float(right), 100 / len(photos.classes)
+    model, rule = backbone.model.eval(), backbone.preprocess
+    pixels = torch.from_numpy(np.array(data.cached_pixels(images, rule)))
+    gallery = torch.cat([model.encode_image(rule.normalised(p)) for p in pixels.split(256)])
+    query = model.encode_text(backbone.tokenizer([c for group in captions for c in group]))
+    owner = torch.tensor([i for i, group in enumerate(captions) for _ in group])
+    found = retrieval.evaluate(query, gallery, owner, torch.arange(len(images)), names=(f"R@{k}",))
+    recall = found.per_query["trec"][f"R@{k}"].mean()
+    return 100 * float(recall), 100 * k / len(images), len(images)

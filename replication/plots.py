@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from PIL import Image
 
@@ -28,7 +29,7 @@ def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]
         axis.legend(fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.tight_layout()
-    return figure
+    return _done(figure)
 
 
 def framed(axis: plt.Axes, picture: Image.Image | np.ndarray, right: bool | None,
@@ -60,6 +61,11 @@ def ranked(rows: Sequence[tuple[Path, str, Sequence[tuple[Path, bool | None, str
         for axis in line[1 + len(photos):]:
             axis.set_axis_off()
     figure.tight_layout(pad=0.4)
+    return _done(figure)
+
+
+def _done(figure: plt.Figure) -> plt.Figure:
+    plt.close(figure)  # a notebook shows what it is given, not every open figure once more
     return figure
 
 
@@ -81,7 +87,7 @@ def pictures(columns: dict[str, np.ndarray], most: int = 8) -> plt.Figure:
             axis.grid(False)
         line[0].set_ylabel(name, fontsize=9)
     figure.tight_layout(pad=0.3)
-    return figure
+    return _done(figure)
 
 
 def bars(values: dict[str, dict[str, tuple[float, float, float]]], ylabel: str = "percent"
@@ -101,4 +107,19 @@ def bars(values: dict[str, dict[str, tuple[float, float, float]]], ylabel: str =
     axis.grid(False, axis="x")
     axis.legend(fontsize=8, ncols=len(names), loc="upper center", bbox_to_anchor=(0.5, 1.16))
     figure.tight_layout()
-    return figure
+    return _done(figure)
+
+
+def differences(table: pd.DataFrame) -> plt.Figure:
+    """A dot a choice: its difference to the first row, in points, with the spread over seeds of
+    the two as a line. `table` as `switches.run_all` returns it."""
+    rows = table.iloc[1:][::-1]
+    base = table["spread"].fillna(0).iloc[0]
+    figure, axis = plt.subplots(figsize=(7.2, 0.6 + 0.32 * len(rows)))
+    spread = np.hypot(rows["spread"].fillna(0), base)
+    axis.errorbar(rows["difference"], range(len(rows)), xerr=spread, fmt="o", capsize=3)
+    axis.axvline(0, color=NEUTRAL, linewidth=1)
+    axis.set_yticks(range(len(rows)), rows.index)
+    axis.set_xlabel(f"difference in mAP@all to {table.index[0]} (points)")
+    figure.tight_layout()
+    return _done(figure)

@@ -16,7 +16,8 @@ from replication.comparison import (
 from replication.published import Paper, read_papers
 
 __all__ = ["comparison", "demo_table", "subset_table", "run_link", "write_report",
-           "stale_readme", "published_markdown", "own_markdown", "readme_results"]
+           "stale_readme", "published_markdown", "own_markdown", "readme_results", "deviations_markdown",
+           "state_markdown"]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 COMMON = "trec"  # the convention that every paper's records hold, named in metrics.py
 CHANGED = "Made by `python -m replication report`."
@@ -30,9 +31,11 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
         records = records_of(name, book)
         pages = {"published": published_markdown(paper, comparison(paper, records)),
                  "demo": own_markdown(demo_table(records), _no_demo(paper)),
-                 "subset": own_markdown(subset_table(records), "No run on a real subset yet.")}
+                 "subset": own_markdown(subset_table(records), "No run on a real subset yet."),
+                 "deviations": deviations_markdown(paper)}
         for kind, text in pages.items():
             written.append(_write(book / "_generated" / f"{name}_{kind}.md", text))
+    written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
     return [*written, _write(readme, _with_results(readme, book))]
 
 
@@ -61,6 +64,27 @@ def published_markdown(paper: Paper, table: pd.DataFrame) -> str:
     if tolerances:
         parts.append("Tolerances, fixed before any run:\n\n" + "\n".join(tolerances))
     return "\n\n".join(parts) + "\n"
+
+
+def deviations_markdown(paper: Paper) -> str:
+    """Every place where paper and codes part, and the parameter that switches it."""
+    if not paper.deviations:
+        return "None is known.\n"
+    lines = [[d.what, d.paper or "not stated", d.authors_code or "not known", d.reimplementation,
+              f"`{d.switch}`" if d.switch else ""] for d in paper.deviations]
+    return _markdown(["what", "paper", "authors' code", "re-implementation", "parameter"],
+                     lines) + "\n"
+
+
+def state_markdown(book: Path | None = None) -> str:
+    """What became of the published numbers of every paper, one line a paper."""
+    lines = []
+    for name, paper in read_papers(book).items():
+        if paper.cells:
+            table = comparison(paper, records_of(name, book))
+            status = table[~table.quoted].status.value_counts()
+            lines.append([name, *(status.get(s, 0) for s in STATUSES), table.quoted.sum()])
+    return _markdown(["paper", *STATUSES, "quoted from other methods"], lines) + "\n"
 
 
 def own_markdown(table: pd.DataFrame, nothing: str) -> str:

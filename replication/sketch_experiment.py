@@ -133,6 +133,14 @@ def measure(e: Experiment, run: training.Run, untrained: Embedded) -> tuple[Resu
     return results, reported
 
 
+def measure_last(e: Experiment) -> tuple[Results, Embedded]:
+    """Only the last epoch on the unseen classes: enough to compare choices."""
+    results = Results([], {}, e.folder, e.about)
+    embedded = _selected(e, "last")
+    results.add(embedded, "trained", "last")
+    return results, embedded
+
+
 def _selected(e: Experiment, selection: str) -> Embedded:
     e.load(selection)
     embedded = e.embed(e.sketch_set.val)

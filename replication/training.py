@@ -199,7 +199,8 @@ def fit(fabric: Fabric, run: Run, modules: dict[str, nn.Module], optimizers: dic
     batches_of(epoch): that epoch's batches, the same whenever it is asked for. step(batch): one
     optimisation, returns the loss terms. after_epoch(epoch): figures for the log, once the weights
     of that epoch stand; called in the first process only. Returns one row an epoch: epoch, mean
-    terms, seconds, figures. Raises NonFiniteLoss with epoch, step and batch; the last checkpoint is kept.
+    terms, seconds, figures. Raises NonFiniteLoss with epoch, step and batch; the last checkpoint
+    is kept.
     """
     run.restore(modules, optimizers)
     progress = progress and fabric.is_global_zero
@@ -213,7 +214,7 @@ def fit(fabric: Fabric, run: Run, modules: dict[str, nn.Module], optimizers: dic
                 sums = {k: sums.get(k, 0) + v.detach() for k, v in terms.items()}
                 count += 1
                 if shown.update():
-                    shown.set_postfix_str(f"loss {float(terms['loss']):.3f}", refresh=False)
+                    shown.set_postfix_str(f"loss {terms['loss'].item():.3f}", refresh=False)
         seconds = time.perf_counter() - began
         run.epoch = epoch + 1
         means = {k: float(v) / max(count, 1) for k, v in sums.items()}

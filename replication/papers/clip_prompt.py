@@ -81,6 +81,21 @@ class Config:
         return {k: v for k, v in asdict(self).items() if k not in elsewhere}
 
 
+# What the chapter turns, one at a time; the last: tower, losses, margin and input at once.
+SWITCHES = {
+    "token: class": {"token": "class"},
+    "logit scale: exponential": {"logit_scale": "exponential"},
+    "normalisation: CLIP's": {"normalisation": "clip"},
+    "resize: pad": {"resize": "pad"},
+    "resize: crop": {"resize": "crop"},
+    "towers: shared": {"towers": "shared"},
+    "triplet only": {"cls_weight": 0.0},
+    "margin: 0.2": {"triplet_margin": 0.2},
+    "as the authors' code": {"towers": "shared", "cls_weight": 0.0, "triplet_margin": 0.2,
+                             "resize": "pad"},
+}
+
+
 class ClipPrompt(nn.Module):
     """Two image towers of one CLIP, each with its own prompts, and its frozen text tower.
 

@@ -1,0 +1,74 @@
+"""The graph: data -> experiments -> tables -> book. Rules call what a person would type."""
+
+from pathlib import Path
+
+from replication import paths, published
+
+SIZE = config.get("size", "demo")
+if SIZE not in ("demo", "tiny"):
+    raise ValueError(f"size={SIZE}: choose demo or tiny")
+DATA = "data" if SIZE == "demo" else "data/tiny"
+DRAW = {"demo": "", "tiny": "--per-class 8 --sketches 2"}[SIZE]
+PAPERS = published.read_papers()
+RUNS = {f"{paper.name}/{e.name}": (paper, e) for paper in PAPERS.values()
+        for e in paper.experiments if e.demo}
+TABLES = [f"book/_generated/{name}_{table}.md" for name, paper in PAPERS.items() if paper.cells
+          for table in ("published", "demo", "subset", "deviations")]
+CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css")
+            for p in paths.BOOK.rglob(pattern)
+            if not {"_build", "_generated", "runs", ".ipynb_checkpoints"} & set(p.parts)]
+
+
+def executed(name):
+    return f"book/{name.replace('/', '/runs/')}.ipynb"
+
+
+def inputs(wildcards):
+    paper, experiment = RUNS[f"{wildcards.paper}/{wildcards.name}"]
+    files = [experiment.notebook, experiment.parameters_file]
+    return [str((paper.folder / f).relative_to(paths.ROOT)) for f in files if f] + [
+        executed(name) for name in experiment.needs]
+
+
+def parameters(wildcards):
+    paper, experiment = RUNS[f"{wildcards.paper}/{wildcards.name}"]
+    return str(paper.parameters(experiment) | (experiment.tiny if SIZE == "tiny" else {}))
+
+
+rule book:
+    input:
+        "_config.yml", CHAPTERS, TABLES, map(executed, RUNS),
+        "book/_generated/doodles.png", "book/_generated/state.md"
+    output: "book/_build/html/index.html"
+    log: "book/_build/sphinx.log"
+    shell: "jupyter-book build book --config _config.yml -W -n --keep-going 2>&1 | tee {log}"
+
+
+rule tables:
+    input:
+        map(executed, RUNS), "README.md",
+        [str(p.relative_to(paths.ROOT)) for p in paths.BOOK.glob("*/records/*.json")],
+        [str((p.folder / "paper.yml").relative_to(paths.ROOT)) for p in PAPERS.values()]
+    output: TABLES, "book/_generated/state.md"
+    shell: "python -m replication report"
+
+
+rule experiment:
+    input: inputs, f"{DATA}/doodles/manifest.csv"
+    output: "book/{paper}/runs/{name}.ipynb"
+    params: size=SIZE, own=parameters
+    threads: workflow.cores  # one at a time: each uses every core
+    shell: "python -m replication run {wildcards.paper}/{wildcards.name} --size {params.size} --force"
+
+
+rule doodles:
+    output: f"{DATA}/doodles/manifest.csv"
+    params: DRAW
+    threads: workflow.cores
+    shell: "python -m data_prep.doodles --out " + DATA + " --seed 0 {params}"
+
+
+rule contact_sheet:
+    input: f"{DATA}/doodles/manifest.csv"
+    output: "book/_generated/doodles.png"
+    shell: "python -m data_prep.doodles --out " + DATA + " --seed 0 " + DRAW + " --sheet {output}"
