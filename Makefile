@@ -21,7 +21,7 @@ book: setup  ## run the demo experiments and build the book (SIZE=tiny is the qu
 
 # One torch thread in each worker: more would contend for the same cores.
 test: setup  ## run all tests, without network
-	@$(IN_VENV) OMP_NUM_THREADS=1 pytest -n $(JOBS) --maxprocesses 4 --dist worksteal $(PYTEST_FLAGS)
+	@$(IN_VENV) OMP_NUM_THREADS=1 pytest -n $(JOBS) --maxprocesses 4 --dist loadgroup $(PYTEST_FLAGS)
 
 lab: setup  ## open the source notebooks in JupyterLab; library edits are picked up as you work
 	@$(IN_VENV) JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter" IPYTHONDIR="$(CURDIR)/jupyter/ipython" \

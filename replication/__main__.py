@@ -1,4 +1,4 @@
-"""python -m replication run | list | report | verify"""
+"""python -m replication run | keep | list | report | verify"""
 
 import hashlib
 import json
@@ -91,6 +91,29 @@ def run(
         needs_record=bool(experiment and experiment.record), stamp=stamp, log_output=log)
     typer.echo(str(record) if record else "no record")
     typer.echo(f"wrote {paths.shown(target)}")
+
+
+@app.command()
+def keep(name: Annotated[str, typer.Argument(help="paper/experiment that has run here")]) -> None:
+    """Copy a run (notebook, record, its reported embeddings) into book/<paper>/records, to commit.
+
+    Kept records stand in the README and let `verify` work on another machine.
+    """
+    from replication.records import read_record, write_record
+    from replication.verification import located
+
+    paper, experiment, _ = _found(name)
+    source = _output(name, paper, experiment)
+    if not source.with_suffix(".json").exists():
+        raise ValueError(f"{name} has no record here: python -m replication run {name}")
+    target = paper.folder / "records" / source.name
+    record = read_record(source.with_suffix(".json"))
+    embeddings = located(record, "embeddings") if "embeddings" in record.files else None
+    record.files = {"embeddings": f"{experiment.name}.safetensors"} if embeddings else {}
+    if embeddings:
+        paths.write_atomic(target.with_suffix(".safetensors"), embeddings.read_bytes())
+    paths.write_atomic(target, source.read_bytes())
+    typer.echo(f"kept {paths.shown(write_record(record, target.with_suffix('.json')))}")
 
 
 @app.command(name="list")

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from safetensors.torch import save_file
 from torch import Tensor
 
 from replication import backbones, data, losses, paths, retrieval, training
@@ -140,9 +139,8 @@ def train(config: Config, progress: bool = True) -> tuple[Path, training.Run]:
 
     training.fit(fabric, run, {"clip": model}, {"adam": adam}, batches_of, step,
                  epochs=config.epochs, progress=progress)
-    state = {k: v.cpu().contiguous() for k, v in model.state_dict().items()}
     file = folder.with_suffix(".safetensors")
-    paths.save_file(file, lambda tmp: save_file(state, tmp))
+    paths.save_file(file, lambda tmp: training.write_tensors(model.state_dict(), tmp))
     return file, run
 
 

@@ -1,5 +1,8 @@
 """The book's pictures: one style, colour-blind safe, a mark beside every colour."""
 
+import base64
+import html
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +16,31 @@ from replication.transforms import read_image
 
 RIGHT, WRONG, NEUTRAL = "#029e73", "#d55e00", "#56606b"
 sns.set_theme("notebook", "whitegrid", "colorblind", rc={
-    "figure.dpi": 96, "savefig.dpi": 96, "figure.facecolor": "white", "axes.titlesize": 11,
-    "axes.labelsize": 10, "legend.frameon": False})
+    "figure.dpi": 96, "savefig.dpi": 88, "svg.hashsalt": "replication",
+    "figure.facecolor": "white", "axes.titlesize": 11, "axes.labelsize": 10,
+    "legend.frameon": False})
 
 
-def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]) -> plt.Figure:
+class Picture:
+    """A figure as a notebook shows it: one image with a text for those who do not see it.
+
+    kind `svg` for lines, `jpeg` for photographs (a tenth of the bytes).
+    """
+
+    def __init__(self, figure: plt.Figure, alt: str, kind: str = "svg"):
+        self.figure, self.alt, self.kind = figure, alt, kind
+
+    def _repr_html_(self) -> str:
+        file = io.BytesIO()
+        options = {"svg": {"metadata": {"Date": None}}, "jpeg": {"pil_kwargs": {"quality": 82}}}
+        self.figure.savefig(file, format=self.kind, **options[self.kind])
+        code = base64.b64encode(file.getvalue()).decode()
+        mime = {"svg": "svg+xml"}.get(self.kind, self.kind)
+        source = f"data:image/{mime};base64,{code}"
+        return f'<img class="plot" alt="{html.escape(self.alt)}" src="{source}">'
+
+
+def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]) -> Picture:
     """One panel a title, one line a log column, against the epoch. Percent columns hold '@'."""
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False)
     epochs = [row["epoch"] for row in history]
@@ -29,7 +52,9 @@ def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]
         axis.legend(fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.tight_layout()
-    return _done(figure)
+    last = ", ".join(f"{c} {history[-1][c]:.2f}" for cs in panels.values() for c in cs
+                     if c in history[-1])
+    return _done(figure, f"Curves over {len(epochs)} epochs; at the end {last}")
 
 
 def framed(axis: plt.Axes, picture: Image.Image | np.ndarray, right: bool | None,
@@ -46,7 +71,7 @@ def framed(axis: plt.Axes, picture: Image.Image | np.ndarray, right: bool | None
 
 
 def ranked(rows: Sequence[tuple[Path, str, Sequence[tuple[Path, bool | None, str]]]],
-           side: int = 112) -> plt.Figure:
+           side: int = 96) -> Picture:
     """Ranked results: a row a query (file, class), then its photos (file, right or not, class).
 
     Pictures are shown at `side` pixels; best first, from the left.
@@ -61,12 +86,14 @@ def ranked(rows: Sequence[tuple[Path, str, Sequence[tuple[Path, bool | None, str
         for axis in line[1 + len(photos):]:
             axis.set_axis_off()
     figure.tight_layout(pad=0.4)
-    return _done(figure)
+    told = "; ".join(f"{name or 'own picture'}: {sum(bool(r) for _, r, _ in photos)} of "
+                     f"{len(photos)} right" for _, name, photos in rows)
+    return _done(figure, f"Queries and their first photos, best first. {told}", "jpeg")
 
 
-def _done(figure: plt.Figure) -> plt.Figure:
+def _done(figure: plt.Figure, alt: str, kind: str = "svg") -> Picture:
     plt.close(figure)  # a notebook shows what it is given, not every open figure once more
-    return figure
+    return Picture(figure, alt, kind)
 
 
 def _small(file: Path, side: int) -> Image.Image:
@@ -75,7 +102,7 @@ def _small(file: Path, side: int) -> Image.Image:
     return picture
 
 
-def pictures(columns: dict[str, np.ndarray], most: int = 8) -> plt.Figure:
+def pictures(columns: dict[str, np.ndarray], most: int = 8) -> Picture:
     """The first pictures of a batch, a row a name: what the model is given. 0..1, (b, h, w, 3)."""
     count = min(most, *(len(c) for c in columns.values()))
     figure, axes = plt.subplots(len(columns), count, squeeze=False,
@@ -87,30 +114,10 @@ def pictures(columns: dict[str, np.ndarray], most: int = 8) -> plt.Figure:
             axis.grid(False)
         line[0].set_ylabel(name, fontsize=9)
     figure.tight_layout(pad=0.3)
-    return _done(figure)
+    return _done(figure, f"The first {count} pictures of a batch: {', '.join(columns)}", "jpeg")
 
 
-def bars(values: dict[str, dict[str, tuple[float, float, float]]], ylabel: str = "percent"
-         ) -> plt.Figure:
-    """Groups of bars with intervals: group -> bar -> (value, low, high)."""
-    figure, axis = plt.subplots(figsize=(7.2, 3.4))
-    names = list(dict.fromkeys(n for group in values.values() for n in group))
-    step = 0.8 / len(names)
-    for i, name in enumerate(names):
-        place = [g + i * step for g, group in enumerate(values.values()) if name in group]
-        found = np.array([group[name] for group in values.values() if name in group])
-        error = np.abs(found[:, 1:] - found[:, :1]).T
-        axis.bar(place, found[:, 0], step * 0.92, label=name, yerr=error, capsize=2,
-                 error_kw={"linewidth": 1})
-    axis.set_xticks([g + 0.4 - step / 2 for g in range(len(values))], list(values))
-    axis.set_ylabel(ylabel)
-    axis.grid(False, axis="x")
-    axis.legend(fontsize=8, ncols=len(names), loc="upper center", bbox_to_anchor=(0.5, 1.16))
-    figure.tight_layout()
-    return _done(figure)
-
-
-def differences(table: pd.DataFrame) -> plt.Figure:
+def differences(table: pd.DataFrame) -> Picture:
     """A dot a choice: its difference to the first row, in points, with the spread over seeds of
     the two as a line. `table` as `switches.run_all` returns it."""
     rows = table.iloc[1:][::-1]
@@ -122,4 +129,5 @@ def differences(table: pd.DataFrame) -> plt.Figure:
     axis.set_yticks(range(len(rows)), rows.index)
     axis.set_xlabel(f"difference in mAP@all to {table.index[0]} (points)")
     figure.tight_layout()
-    return _done(figure)
+    told = ", ".join(f"{name} {row['difference']:+.1f}" for name, row in rows[::-1].iterrows())
+    return _done(figure, f"Differences to {table.index[0]}, in points: {told}")

@@ -16,8 +16,8 @@ from replication.comparison import (
 from replication.published import Paper, read_papers
 
 __all__ = ["comparison", "demo_table", "subset_table", "run_link", "write_report",
-           "stale_readme", "published_markdown", "own_markdown", "readme_results", "deviations_markdown",
-           "state_markdown"]
+           "stale_readme", "published_markdown", "own_markdown", "readme_results",
+           "deviations_markdown", "state_markdown"]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 COMMON = "trec"  # the convention that every paper's records hold, named in metrics.py
 CHANGED = "Made by `python -m replication report`."

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from matplotlib.figure import Figure
 from torch import nn
 
 from replication import paths, published, records, sketch_retrieval, training
 from replication.data import SketchSet, Split, Triplets, cached_pixels
 from replication.metrics import Convention
+from replication.plots import Picture
 from replication.sketch_retrieval import Embedded, Gallery, Results
 from replication.transforms import Preprocess
 
@@ -204,7 +204,7 @@ def nearest(e: Experiment, query: Path, query_class: str, gallery: Gallery, k: i
             for i, name, score in zip(indices, names, scores, strict=True)]
 
 
-def save_picture(e: Experiment, figure: Figure, query: Path) -> Path:
+def save_picture(e: Experiment, picture: Picture, query: Path) -> Path:
     """Saves a ranked result as `<run folder>/retrieved/<query>.png`."""
     file = e.folder / "retrieved" / f"{query.stem}.png"
-    return paths.save_file(file, lambda tmp: figure.savefig(tmp, format="png"))
+    return paths.save_file(file, lambda tmp: picture.figure.savefig(tmp, format="png"))

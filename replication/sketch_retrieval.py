@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from replication import paths, records, retrieval
@@ -25,7 +24,7 @@ from replication.metrics import CONVENTIONS, Convention
 from replication.progress import bar
 from replication.published import Paper
 from replication.records import Metric
-from replication.training import Run
+from replication.training import Run, write_tensors
 from replication.transforms import Preprocess, read_image
 
 Encoder = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b d"]]
@@ -57,8 +56,9 @@ def embed(encode_sketch: Encoder, encode_photo: Encoder, split: Split, preproces
     for encoder, images in ((encode_sketch, split.sketch), (encode_photo, split.photo)):
         pixels = cached_pixels(images, preprocess, progress=progress)
         starts = range(0, len(pixels), batch_size)
-        batches = (preprocess.normalised(torch.from_numpy(pixels[s:s + batch_size]).to(device))
-                   for s in bar(starts, label=f"encode {images.folder.name}", shown=progress))
+        shown = bar(starts, label=f"encode {images.folder.name}", shown=progress)
+        blocks = (torch.from_numpy(np.array(pixels[s:s + batch_size])) for s in shown)
+        batches = (preprocess.normalised(block.to(device)) for block in blocks)
         parts.append(retrieval.encode(encoder, batches, device=device, autocast=autocast))
     return Embedded(split, *parts)
 
@@ -182,8 +182,7 @@ def save_embeddings(embedded: Embedded, file: Path, about: dict, *, instances: b
         labels = [torch.tensor([place.get(n, -1) for n in sketch.instances]),
                   torch.arange(len(photo))]
     tensors |= {"query_labels": labels[0], "gallery_labels": labels[1]}
-    return paths.save_file(file, lambda tmp: save_file(
-        {k: v.contiguous() for k, v in tensors.items()}, tmp, header))
+    return paths.save_file(file, lambda tmp: write_tensors(tensors, tmp, header))
 
 
 @dataclass(frozen=True)

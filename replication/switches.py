@@ -3,7 +3,6 @@
 Each run is kept in a folder of its own with its record, so that a table row can be looked up.
 """
 
-from collections.abc import Sequence
 from types import ModuleType
 
 import pandas as pd
@@ -15,22 +14,26 @@ from replication.progress import bar
 BASE = "as the re-implementation"
 
 
-def chosen(switches: dict[str, dict], only: Sequence[str]) -> dict[str, dict]:
-    """The switches asked for by name, all of them for none. Raises ValueError for another name."""
-    unknown = sorted(set(only) - set(switches))
+def chosen(switches: dict[str, dict], only: str) -> dict[str, dict]:
+    """The switches named in `only` (separated by commas), all of them for none.
+
+    Raises ValueError for another name.
+    """
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    unknown = sorted(set(names) - set(switches))
     if unknown:
         raise ValueError(f"no switch {', '.join(unknown)}; there are: {', '.join(switches)}")
-    return {name: values for name, values in switches.items() if not only or name in only}
+    return {name: values for name, values in switches.items() if not names or name in names}
 
 
-def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], seeds: Sequence[int]
+def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: int
             ) -> pd.DataFrame:
     """Trains each choice with each seed; one row a choice, the unturned one first.
 
     Columns: mean and spread over seeds of mAP@all on the unseen classes at the last epoch (common
     convention, percent), the difference to the unturned choice, the seeds' values.
     """
-    runs = {BASE: {}, **switches}
+    runs, seeds = {BASE: {}, **switches}, range(42, 42 + n_seeds)
     jobs = [(name, seed) for name in runs for seed in seeds]
     values: dict[str, list[float]] = {name: [] for name in runs}
     for name, seed in bar(jobs, label="runs", unit="run"):

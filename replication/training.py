@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from pydantic import ValidationError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -266,9 +266,18 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     return getattr(module, "_original_module", module)
 
 
+def write_tensors(tensors: dict[str, Tensor], file: Path, header: dict[str, str] | None = None
+                  ) -> None:
+    """safetensors' `save_file`, with the OSError of other writers when the disk is full."""
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, file, header)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
 def write_weights(module: nn.Module, about: dict, file: Path) -> None:
     """Trainable tensors as safetensors, with `about` (JSON) in the file's header."""
-    save_file(trainable(module), file, {"about": json.dumps(about, sort_keys=True)})
+    write_tensors(trainable(module), file, {"about": json.dumps(about, sort_keys=True)})
 
 
 def read_weights(file: Path) -> tuple[dict[str, Tensor], dict]:

@@ -31,3 +31,22 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def doodles(tmp_path_factory) -> Path:
+    """A data root with a tiny set of the built-in doodles: 4 instances a class, 1 sketch each."""
+    from data_prep.doodles import draw_dataset
+
+    root = tmp_path_factory.mktemp("data")
+    draw_dataset(root, seed=0, per_class=4, size=32, sketches=1, workers=1)
+    return root
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    """A pixel cache of the test's own."""
+    from replication import paths
+
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache"

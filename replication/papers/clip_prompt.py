@@ -16,7 +16,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor, nn
 
@@ -66,13 +66,6 @@ class Config:
     accelerator: str = "auto"
     devices: PositiveInt = 1
     num_workers: NonNegativeInt = 0
-
-    @model_validator(mode="after")
-    def seen_selection_needs_classes(self) -> "Config":
-        if self.selection == "seen" and self.val_classes < 2:
-            raise ValueError("selection='seen' needs held-out seen classes: set val_classes to 2 "
-                             "or more (10 % of the seen classes is usual)")
-        return self
 
     def run_key(self) -> dict:
         """The fields that decide the weights: a checkpoint continues a run with the same ones."""
@@ -226,6 +219,9 @@ def prepare(config: Config) -> Experiment:
 def train(e: Experiment, progress: bool = True) -> training.Run:
     """Trains to the last epoch, from the folder's checkpoint where it holds one of this run."""
     c = e.config
+    if c.selection == "seen" and not e.held_out:
+        raise ValueError("selection='seen' needs held-out seen classes: set val_classes to 2 or "
+                         "more (a tenth of the seen classes is usual)")
     run = training.Run(e.folder, e.key)
     if c.devices > 1 and not training.distributed():
         training.launch("replication.papers.clip_prompt", asdict(c), c.devices)
