@@ -9,11 +9,12 @@ if SIZE not in ("demo", "tiny"):
     raise ValueError(f"size={SIZE}: choose demo or tiny")
 DATA = "data" if SIZE == "demo" else "data/tiny"
 DRAW = {"demo": "", "tiny": "--per-class 8 --sketches 2"}[SIZE]
+DRAWN = f"{DATA}/.doodles-drawn"  # the folder itself must not be made before it is drawn
 PAPERS = published.read_papers()
 RUNS = {f"{paper.name}/{e.name}": (paper, e) for paper in PAPERS.values()
         for e in paper.experiments if e.demo}
 TABLES = [f"book/_generated/{name}_{table}.md" for name, paper in PAPERS.items() if paper.cells
-          for table in ("published", "demo", "subset", "deviations")]
+          for table in ("published", "demo", "subset", "deviations", "conventions")]
 CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css")
             for p in paths.BOOK.rglob(pattern)
             if not {"_build", "_generated", "runs", ".ipynb_checkpoints"} & set(p.parts)]
@@ -41,7 +42,7 @@ rule book:
         "book/_generated/doodles.png", "book/_generated/state.md"
     output: "book/_build/html/index.html"
     log: "book/_build/sphinx.log"
-    shell: "jupyter-book build book --config _config.yml -W -n --keep-going 2>&1 | tee {log}"
+    shell: "jupyter-book build book --config _config.yml --path-output book -W -n --keep-going 2>&1 | tee {log}"
 
 
 rule tables:
@@ -54,7 +55,7 @@ rule tables:
 
 
 rule experiment:
-    input: inputs, f"{DATA}/doodles/manifest.csv"
+    input: inputs, DRAWN
     output: "book/{paper}/runs/{name}.ipynb"
     params: size=SIZE, own=parameters
     threads: workflow.cores  # one at a time: each uses every core
@@ -62,13 +63,13 @@ rule experiment:
 
 
 rule doodles:
-    output: f"{DATA}/doodles/manifest.csv"
+    output: touch(DRAWN)
     params: DRAW
     threads: workflow.cores
     shell: "python -m data_prep.doodles --out " + DATA + " --seed 0 {params}"
 
 
 rule contact_sheet:
-    input: f"{DATA}/doodles/manifest.csv"
+    input: DRAWN
     output: "book/_generated/doodles.png"
     shell: "python -m data_prep.doodles --out " + DATA + " --seed 0 " + DRAW + " --sheet {output}"

@@ -19,6 +19,7 @@ COLUMNS = ["id", "quoted", "table", "method", "variant", "dataset", "split", "pr
            "tolerance", "status", "reason", "counts", "run"]
 _OWN = ["paper", "experiment", "dataset", "split", "protocol", "metric", "convention"]
 _TAIL = ["interval", "seeds", "counts", "device", "run"]
+SELECTIONS = ["unseen", "seen", "last"]
 VARIANTS = ["chance", "pixels", "untrained", "trained"]
 
 
@@ -76,7 +77,7 @@ def records_of(paper: str, book=None, kept_only: bool = False) -> list[RunRecord
     """A paper's records: kept ones (`records/`, committed) and this machine's (`runs/`)."""
     folder = (book or paths.BOOK) / paper
     kept = read_records(folder / "records")
-    return kept if kept_only else kept + read_records(folder / "runs")
+    return kept if kept_only else read_records(folder / "runs") + kept
 
 
 def counts_text(record: RunRecord) -> str:
@@ -147,12 +148,19 @@ def _seen(records: list[RunRecord]) -> dict:
 
 
 def run_link(record: RunRecord) -> str:
-    """A link to the run's notebook where it lies beside the record, else the record's name."""
+    """A link to the run's notebook where it is a page of the book, else the record's name.
+
+    The link counts from the book's folder, so that any page can include it.
+    """
     if record.path is None:
         return record.experiment
     notebook = record.path.with_suffix(".ipynb")
-    name = f"{record.path.parent.name}/{notebook.name}"
-    return f"[{record.path.stem}]({name})" if notebook.exists() else f"`{record.path.name}`"
+    page = f"{record.paper}/{record.path.parent.name}/{notebook.stem}"
+    toc = record.path.parents[2] / "_toc.yml"
+    listed = toc.exists() and f"file: {page}\n" in toc.read_text()
+    if notebook.exists() and listed:
+        return f"[{record.path.stem}](/{page}.ipynb)"
+    return f"`{record.path.parent.name}/{record.path.name}`"
 
 
 def _own_table(records: list[RunRecord], kind: str) -> pd.DataFrame:
@@ -163,8 +171,15 @@ def _own_table(records: list[RunRecord], kind: str) -> pd.DataFrame:
     rows = [row for _, group in sorted(groups.items()) for row in _group_rows(group)]
     given = {name for row in rows for name in row if name not in _OWN and name not in _TAIL}
     variants = [v for v in VARIANTS if v in given]
-    extra = sorted(given - set(variants), key=lambda name: (name.split()[0] != "trained", name))
+    extra = sorted(given - set(variants), key=_column_place)
     return pd.DataFrame(rows, columns=_OWN + variants + extra + _TAIL)
+
+
+def _column_place(name: str) -> tuple:
+    """Trained ones first, in the order of SELECTIONS, then whatever else there is."""
+    selection = name.partition("(")[2].rstrip(")")
+    place = SELECTIONS.index(selection) if selection in SELECTIONS else len(SELECTIONS)
+    return (not name.startswith("trained"), place, name)
 
 
 def _group(record: RunRecord) -> tuple[str, ...]:

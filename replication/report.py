@@ -14,6 +14,7 @@ from replication.comparison import (
     subset_table,
 )
 from replication.published import Paper, read_papers
+from replication.records import RunRecord
 
 __all__ = ["comparison", "demo_table", "subset_table", "run_link", "write_report",
            "stale_readme", "published_markdown", "own_markdown", "readme_results",
@@ -30,8 +31,10 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
     for name, paper in read_papers(book).items():
         records = records_of(name, book)
         pages = {"published": published_markdown(paper, comparison(paper, records)),
-                 "demo": own_markdown(demo_table(records), _no_demo(paper)),
-                 "subset": own_markdown(subset_table(records), "No run on a real subset yet."),
+                 "demo": own_markdown(_shown(paper, demo_table(records)), _no_demo(paper)),
+                 "subset": own_markdown(_shown(paper, subset_table(records)),
+                                        "No run on a real subset yet."),
+                 "conventions": conventions_markdown(records),
                  "deviations": deviations_markdown(paper)}
         for kind, text in pages.items():
             written.append(_write(book / "_generated" / f"{name}_{kind}.md", text))
@@ -73,7 +76,22 @@ def deviations_markdown(paper: Paper) -> str:
     lines = [[d.what, d.paper or "not stated", d.authors_code or "not known", d.reimplementation,
               f"`{d.switch}`" if d.switch else ""] for d in paper.deviations]
     return _markdown(["what", "paper", "authors' code", "re-implementation", "parameter"],
-                     lines) + "\n"
+                     lines, numbers=False) + "\n"
+
+
+def conventions_markdown(records: list[RunRecord]) -> str:
+    """The trained ranking of each demo run under every convention: one ranking, many numbers."""
+    parts = []
+    for record in (r for r in records if r.dataset.kind == "demo"):
+        found = [m for m in record.metrics if m.variant == "trained" and not m.protocol]
+        found = [m for m in found if m.selection == found[0].selection]
+        metrics = list(dict.fromkeys(m.metric for m in found))
+        values = {(m.convention, m.metric): m.value for m in found}
+        lines = [[f"`{c}`", *(f"{values[c, m]:.1f}" if (c, m) in values else "" for m in metrics)]
+                 for c in dict.fromkeys(m.convention for m in found)]
+        parts.append(f"{record.paper}/{record.experiment}, run {run_link(record)}:\n\n"
+                     + _markdown(["convention", *metrics], lines))
+    return "\n\n".join(parts or ["No demo run yet."]) + "\n"
 
 
 def state_markdown(book: Path | None = None) -> str:
@@ -115,10 +133,9 @@ def readme_results(book: Path | None = None) -> str:
             status = table[~table.quoted].status.value_counts()
             counted.append([name, len(table), table.quoted.sum(),
                             *(status.get(s, 0) for s in STATUSES)])
-        defined = {COMMON, *(cell.convention for cell in paper.cells)}
         for table in (subset_table(records), demo_table(records)):
-            table = table[table.convention.isin(defined)]
-            own += [] if table.empty else [_rooted(own_markdown(table, ""), name)]
+            table = _shown(paper, table)
+            own += [] if table.empty else [_rooted(own_markdown(table, ""))]
     parts = ["Published numbers, by what became of them:",
              _markdown(["paper", "numbers", "other methods", *STATUSES], counted)]
     if own:
@@ -204,15 +221,20 @@ def _points(value, form: str) -> str:
     return "" if pd.isna(value) else format(value, form)
 
 
-def _markdown(columns: list[str], lines: list[list[str]]) -> str:
-    rule = ["---"] + ["---:"] * (len(columns) - 1)
+def _markdown(columns: list[str], lines: list[list[str]], numbers: bool = True) -> str:
+    rule = ["---"] + ["---:" if numbers else "---"] * (len(columns) - 1)
     rows = [[str(v).replace("|", "\\|") for v in line] for line in [columns, rule, *lines]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _rooted(text: str, paper: str) -> str:
-    """Links of a paper's folder as the README must write them."""
-    return text.replace("](records/", f"](book/{paper}/records/")
+def _rooted(text: str) -> str:
+    """Links of the book as the README must write them."""
+    return text.replace("](/", "](book/")
+
+
+def _shown(paper: Paper, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows in the paper's own convention and in the common one."""
+    return table[table.convention.isin({COMMON, *(cell.convention for cell in paper.cells)})]
 
 
 def _no_demo(paper: Paper) -> str:

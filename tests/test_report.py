@@ -178,7 +178,7 @@ def test_the_readme_shows_the_papers_convention_and_the_common_one(folder):
     write_record(parse_record(record, "test"), folder / "records" / "demo.json")
     text = report.readme_results(folder.parent)
     assert "mAP@200 (trec)" in text and "acnet" not in text
-    assert "run `demo.json`" in text
+    assert "run `records/demo.json`" in text
 
 
 def test_report_is_deterministic_and_readme_holds_kept_records_only(folder):
