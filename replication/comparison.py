@@ -80,9 +80,14 @@ def records_of(paper: str, book=None, kept_only: bool = False) -> list[RunRecord
     return kept if kept_only else read_records(folder / "runs") + kept
 
 
-def counts_text(record: RunRecord) -> str:
-    """`12,694 x 12,553, 21 classes`; how many gallery files differ, where some are repeated."""
+def counts_text(record: RunRecord, metric: Metric | None = None) -> str:
+    """`12,694 x 12,553, 21 classes`; how many gallery files differ, where some are repeated.
+
+    metric: one with a gallery of its own, as the generalised setting has.
+    """
     d = record.dataset
+    if metric is not None and metric.n_gallery is not None:
+        return f"{d.n_query:,} x {metric.n_gallery:,}, {d.n_classes} query classes"
     unique = "" if d.n_gallery_unique == d.n_gallery else f" ({d.n_gallery_unique:,} unique)"
     return f"{d.n_query:,} x {d.n_gallery:,}{unique}, {d.n_classes} classes"
 
@@ -202,6 +207,7 @@ def _group_rows(group: list[RunRecord]) -> list[dict]:
         names = dict(zip(("protocol", "metric", "convention"), place, strict=True))
         row = rows.setdefault(tuple(place), head | names | tail)
         row[column] = mean(m.value for m in found)
+        row["counts"] = counts_text(first, found[0])
         if column.startswith("trained") or column == "result":
             row.setdefault("interval", _interval(found))
     return list(rows.values())

@@ -59,7 +59,7 @@ class Metric(Strict):
 
     `variant` says what produced the ranking ("trained", "untrained", "pixels", "chance"),
     `selection` how the epoch was chosen ("unseen", "seen", "last"); `protocol` is given only
-    where it is not the record's own.
+    where it is not the record's own, and so is `n_gallery`, the photos a query is ranked against.
     """
 
     metric: str
@@ -70,6 +70,7 @@ class Metric(Strict):
     variant: str = ""
     selection: str = ""
     protocol: str = ""
+    n_gallery: Count | None = None
 
     @property
     def label(self) -> str:

@@ -263,7 +263,8 @@ class Results:
         the name that `python -m replication verify` looks for."""
         instances = protocol == "fine-grained"
         evaluation = fine_grained(embedded) if instances else zero_shot(embedded)
-        self.rows += [row.model_copy(update={"protocol": protocol})
+        own = {"protocol": protocol, "n_gallery": len(embedded.gallery) if protocol else None}
+        self.rows += [row.model_copy(update=own)
                       for row in metric_rows(evaluation, variant, selection)]
         if save:
             parts = filter(None, (variant, selection, protocol))
