@@ -204,7 +204,7 @@ def nearest(e: Experiment, query: Path, query_class: str, gallery: Gallery, k: i
             for i, name, score in zip(indices, names, scores, strict=True)]
 
 
-def save_picture(e: Experiment, picture: Picture, query: Path) -> Path:
-    """Saves a ranked result as `<run folder>/retrieved/<query>.png`."""
-    file = e.folder / "retrieved" / f"{query.stem}.png"
+def save_picture(e: Experiment, picture: Picture, name: str) -> Path:
+    """Saves a ranked result as `<run folder>/retrieved/<name>.png`."""
+    file = e.folder / "retrieved" / f"{name}.png"
     return paths.save_file(file, lambda tmp: picture.figure.savefig(tmp, format="png"))

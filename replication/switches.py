@@ -50,7 +50,7 @@ def _run(paper: ModuleType, given: dict, name: str, seed: int) -> float:
     started = records.utc_now()
     config = paper.Config(**{**given, "save_root": folder, "selection": "last"})
     e = paper.prepare(config)
-    run = paper.train(e, progress=False)
+    run = paper.train(e, progress=False, select=False)
     results = sketch_experiment.measure_last(e)
     made = sketch_experiment.record(e, run, *results, started, 0.0)
     return next(m.value for m in made.metrics

@@ -216,8 +216,11 @@ def prepare(config: Config) -> Experiment:
         metrics.CLIP_PROMPT)
 
 
-def train(e: Experiment, progress: bool = True) -> training.Run:
-    """Trains to the last epoch, from the folder's checkpoint where it holds one of this run."""
+def train(e: Experiment, progress: bool = True, select: bool = True) -> training.Run:
+    """Trains to the last epoch, from the folder's checkpoint where it holds one of this run.
+
+    select: evaluate every epoch to keep the best; without it only the last weights are kept.
+    """
     c = e.config
     if c.selection == "seen" and not e.held_out:
         raise ValueError("selection='seen' needs held-out seen classes: set val_classes to 2 or "
@@ -245,9 +248,10 @@ def train(e: Experiment, progress: bool = True) -> training.Run:
         training.optimise(e.fabric, adam, terms["loss"], batch)
         return terms
 
-    select = sketch_retrieval.selection(run, e.embed, e.splits(), e.convention, e.write_weights)
+    splits = e.splits() if select else {}
+    keep = sketch_retrieval.selection(run, e.embed, splits, e.convention, e.write_weights)
     training.fit(e.fabric, run, {"model": e.model}, {"adam": adam}, batches_of, step,
-                 epochs=c.epochs, after_epoch=select, progress=progress)
+                 epochs=c.epochs, after_epoch=keep, progress=progress)
     return run
 
 
