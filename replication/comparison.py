@@ -199,8 +199,7 @@ def _group_rows(group: list[RunRecord]) -> list[dict]:
     first = group[0]
     head = {"paper": first.paper, "experiment": first.experiment, "dataset": first.dataset.name,
             "split": first.dataset.split}
-    tail = _seen(group) | {"device": first.environment.device or first.environment.cpu,
-                           "seeds": len(group)}
+    tail = _seen(group) | {"device": _device(first), "seeds": len(group)}
     rows: dict[tuple, dict] = {}
     for key, found in _by_metric(group).items():
         *place, column = key
@@ -211,6 +210,13 @@ def _group_rows(group: list[RunRecord]) -> list[dict]:
         if column.startswith("trained") or column == "result":
             row.setdefault("interval", _interval(found))
     return list(rows.values())
+
+
+def _device(record: RunRecord) -> str:
+    """The accelerator's name; a processor's with its cores."""
+    machine = record.environment
+    cores = f"{machine.cpu}, {machine.cpu_count} cores" if machine.cpu else "cpu"
+    return cores if machine.device in ("", "cpu") else machine.device
 
 
 def _by_metric(group: list[RunRecord]) -> dict[tuple[str, ...], list[Metric]]:
