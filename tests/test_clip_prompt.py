@@ -242,3 +242,12 @@ def test_quick_gelu_comes_with_openai_weights_from_a_path(tmp_path):
     loaded = backbones.clip("doodle-clip", str(file)).model
     assert any("QuickGELU" in type(m).__name__ for m in loaded.modules())
     assert backbones.state_hash(loaded) == backbones.state_hash(model)
+
+
+@pytest.mark.parametrize(("file", "quick"), [("ViT-B-32-openai.pt", True), ("ViT-B-32.pt", False)])
+def test_quick_gelu_follows_the_file_name(monkeypatch, file, quick):
+    asked = {}
+    monkeypatch.setattr(backbones, "_from_file", lambda *args, quick_gelu: asked.update(
+        quick=quick_gelu))
+    backbones._create("ViT-B-32", file)
+    assert asked == {"quick": quick}

@@ -181,6 +181,34 @@ def test_two_processes_train_as_one(doodles, weights, tmp_path):
                                                              abs=0.5)
 
 
+class TwoProcesses:
+    """Fabric as the second of two processes sees it, when the first holds two items of three."""
+
+    world_size = 2
+
+    def all_reduce(self, items, reduce_op):
+        return (items + 2) / 2
+
+    def backward(self, loss):
+        loss.backward()
+
+
+def test_a_process_weighs_as_many_items_as_it_holds():
+    weight = torch.nn.Parameter(torch.zeros(()))
+    sgd = torch.optim.SGD([weight], lr=1.0)
+    training.optimise(TwoProcesses(), sgd, 3 * weight, {"row": torch.zeros(1)})
+    assert weight.item() == pytest.approx(-3 * 1 / 1.5)
+
+
+def test_a_file_is_replaced_whole_never_written_over(tmp_path):
+    from replication import paths
+
+    (tmp_path / "a").write_text("old")
+    os.link(tmp_path / "a", tmp_path / "reader")
+    paths.write_atomic(tmp_path / "a", "new")
+    assert (tmp_path / "reader").read_text() == "old" and (tmp_path / "a").read_text() == "new"
+
+
 def test_selection_on_seen_classes_needs_held_out_ones(doodles, weights, tmp_path):
     with pytest.raises(ValueError, match="set val_classes"):
         train(**options(doodles, weights, tmp_path, selection="seen", val_classes=0))
