@@ -1,6 +1,7 @@
 """One visible training loop on Lightning Fabric: seeded, resumable, one process or many."""
 
 import csv
+import difflib
 import io
 import itertools
 import json
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -81,11 +82,28 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def chosen(config: type, namespace: dict):
-    """The Config whose fields a notebook's variables give; raises ValueError naming bad ones."""
-    fields = config.__dataclass_fields__
+def given(config: type, namespace: dict, also: Sequence[str] = ()) -> dict:
+    """A notebook's variables that are fields of `config`.
+
+    Plain papermill passes a misspelt parameter on with a warning: a variable that is neither a
+    field nor in `also` but nearly spelt like one raises ValueError.
+    """
+    fields, near = [*config.__dataclass_fields__, *also], {}
+    for name, value in namespace.items():
+        plain = isinstance(value, str | int | float | list) and not name.startswith("_")
+        if plain and name not in fields:
+            near[name] = difflib.get_close_matches(name, fields, 1, 0.75)
+    wrong = [f"no parameter {name}: did you mean {found[0]}?" for name, found in near.items()
+             if found]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return {k: v for k, v in namespace.items() if k in config.__dataclass_fields__}
+
+
+def chosen(config: type, namespace: dict, also: Sequence[str] = ()):
+    """The Config that a notebook's variables give; raises ValueError naming bad ones."""
     try:
-        return config(**{k: v for k, v in namespace.items() if k in fields})
+        return config(**given(config, namespace, also))
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" if e["loc"] else
                  e["msg"] for e in error.errors()]

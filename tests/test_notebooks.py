@@ -183,6 +183,13 @@ def test_bad_input_to_training_is_one_message_and_no_notebook(doodles, tmp_path,
     assert not (tmp_path / "o.ipynb").exists()
 
 
+@pytest.mark.parametrize("notebook", ["train", "retrieve", "switches"])
+def test_plain_papermill_does_not_pass_a_misspelling_on(doodles, tmp_path, notebook):
+    with pytest.raises(AssertionError, match="no parameter promt_num: did you mean prompt_num"):
+        execute(BOOK / f"clip_prompt/{notebook}.ipynb", tmp_path / "o.ipynb", tmp_path,
+                {"data_root": str(doodles), "weights": "none", "promt_num": 5})
+
+
 def test_the_switches_run(trained, tmp_path):
     folder, given = trained
     execute(BOOK / "clip_prompt/switches.ipynb", tmp_path / "o.ipynb", tmp_path, {
