@@ -105,10 +105,12 @@ def _published(name: str, tag: str) -> nn.Module:
     try:
         return open_clip.create_model(name, pretrained=tag, force_quick_gelu=tag == "openai")
     except Exception as error:  # the hub client raises a dozen kinds
-        where = source.get("hf_hub") or source.get("url") or "see open_clip's PRETRAINED page"
+        hub = source.get("hf_hub", "").rstrip("/")
+        where = f"open_clip_model.safetensors of {hub} on the Hugging Face hub" if hub else \
+            source.get("url") or "see open_clip's PRETRAINED page"
         raise WeightsError(
             f"the weights {name} / {tag} could not be fetched ({type(error).__name__}). They are "
-            f"published as {where}: download the file where there is a network and pass its path "
+            f"published: {where}. Download the file where there is a network and pass its path "
             "with the parameter weights (for OpenAI's weights keep 'openai' in the file name: it "
             "switches QuickGELU on)") from error
 
