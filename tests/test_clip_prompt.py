@@ -218,7 +218,8 @@ def test_weights_that_cannot_be_had_are_told_with_the_way_out():
 
 def test_unreachable_weights_name_file_and_parameter(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(backbones.WeightsError, match="published: open_clip_model.safetensors of timm/.*parameter weights"):
+    told = "published: open_clip_model.safetensors of timm/.*parameter weights"
+    with pytest.raises(backbones.WeightsError, match=told):
         backbones.clip("ViT-B-32", "openai")
 
 
