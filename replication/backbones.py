@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
+import timm
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -22,6 +23,11 @@ DOODLE_CLIP = {
 }
 OWN_CONFIGS = {"doodle-clip": DOODLE_CLIP}
 DOODLE_WEIGHTS = paths.RESULT / "pretrain" / "clip.safetensors"
+
+# Small instances of timm's classes for the demos: timm's name and what differs. The ResNet has one
+# bottleneck a stage and a quarter of the width.
+OWN_TIMM = {"doodle-resnet": ("resnet50", {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)})}
+DOODLE_TIMM_WEIGHTS = {"doodle-resnet": paths.RESULT / "pretrain" / "resnet.safetensors"}
 
 
 class WeightsError(ValueError):
@@ -113,6 +119,85 @@ def _published(name: str, tag: str) -> nn.Module:
             f"published: {where}. Download the file where there is a network and pass its path "
             "with the parameter weights (for OpenAI's weights keep 'openai' in the file name: it "
             "switches QuickGELU on)") from error
+
+
+@dataclass(frozen=True)
+class TimmBackbone:
+    """A model of timm and where its weights are from."""
+
+    name: str
+    model: nn.Module
+    weights: str
+    sha256: str
+
+
+def timm_model(name: str, weights: str = "default", seed: int = 0, **options) -> TimmBackbone:
+    """A model by its timm name (`resnet50`, `vgg16`, ...) or `doodle-resnet`.
+
+    weights: `default` (the tag timm loads by itself), another tag (`ram_in1k`), a local file
+    (.safetensors, or .pth read with weights_only), `doodles` (made by book/pretrain) or `none`
+    (random from `seed`). The classifier is always new, from `seed`. options: timm's own, as
+    num_classes and global_pool. Raises WeightsError.
+    """
+    base, own = OWN_TIMM.get(name, (name, {}))
+    if not timm.is_model(base.split(".")[0]):
+        known = [*OWN_TIMM, *timm.list_models()]
+        near = difflib.get_close_matches(name, known, 3, 0.5) or ["resnet50", "vgg16"]
+        raise WeightsError(f"timm knows no model {name!r}; nearest: {', '.join(near)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _create_timm(base, weights, name, own | options)
+    return TimmBackbone(name, model.float(), weights, state_hash(model))
+
+
+def _create_timm(base: str, weights: str, name: str, options: dict) -> nn.Module:
+    file = DOODLE_TIMM_WEIGHTS.get(name) if weights == "doodles" else None
+    if weights == "doodles" and file is None:
+        raise WeightsError(f"weights='doodles' are for {', '.join(OWN_TIMM)}, not for {name}")
+    if Path(weights).suffix in (".safetensors", ".pt", ".pth", ".bin"):
+        file = paths.user_path(weights)
+    if file is None and weights != "none":
+        return _published_timm(base, weights, options)
+    try:
+        model = timm.create_model(base, pretrained=False, **options)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise WeightsError(f"timm's {name} cannot be made with {options}: {error}") from error
+    if file is not None:
+        _load_but_classifier(model, file)
+    return model
+
+
+def _load_but_classifier(model: nn.Module, file: Path) -> None:
+    """Every tensor of `file` but the classifier's, which is another task's."""
+    if not file.exists():
+        made = ("; it is made in half a minute by `python -m replication run pretrain/resnet`"
+                if file in DOODLE_TIMM_WEIGHTS.values() else "")
+        raise WeightsError(f"no weights file {paths.shown(file)} (parameter weights){made}")
+    state, own = read_state(file), model.state_dict()
+    classifier = model.default_cfg.get("classifier", "classifier")
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    ours = {k: v for k, v in own.items() if k.startswith(tuple(f"{h}." for h in heads))}
+    kept = {k: v for k, v in state.items() if not k.startswith(tuple(f"{h}." for h in heads))}
+    load_exactly(model, kept | ours, paths.shown(file))
+
+
+def _published_timm(base: str, tag: str, options: dict) -> nn.Module:
+    tagged = base if tag == "default" or "." in base else f"{base}.{tag}"
+    tags = timm.list_pretrained(f"{base.split('.')[0]}.*")
+    if tagged not in [base, *tags]:
+        raise WeightsError(f"{base} has no published weights {tag!r}; it has: "
+                           f"{', '.join(t.split('.', 1)[1] for t in tags)}; or give a local file, "
+                           "`none` for random weights")
+    try:
+        return timm.create_model(tagged, pretrained=True, **options)
+    except Exception as error:  # the hub client raises a dozen kinds
+        source = timm.get_pretrained_cfg(tagged)
+        where = f"model.safetensors of {source.hf_hub_id} on the Hugging Face hub" \
+            if source and source.hf_hub_id else "see timm's page of the model"
+        raise WeightsError(
+            f"the weights of {tagged} could not be fetched ({type(error).__name__}). They are "
+            f"published: {where}. Download the file where there is a network and pass its path "
+            "with the parameter weights; `none` starts from random ones") from error
 
 
 def read_state(file: Path) -> dict[str, torch.Tensor]:

@@ -4,7 +4,6 @@ The demo's CLIP comes from here: the small instance of open_clip's class, about 
 cores, on captions of the SEEN classes of doodles alone, so that unseen classes stay unseen.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -126,7 +125,8 @@ def train(config: Config, progress: bool = True) -> tuple[Path, training.Run]:
         return data.batches(drawn, config.batch_size, num_workers=config.num_workers)
 
     def step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        rate = config.lr * _schedule(next(count), config.warmup, n_batches * config.epochs)
+        rate = config.lr * training.warmup_cosine(next(count), config.warmup,
+                                                 n_batches * config.epochs)
         for group in adam.param_groups:
             group["lr"] = rate
         picture, text, scale = forward(backbone.preprocess.normalised(batch["image"]),
@@ -151,13 +151,6 @@ def _optimizer(model, config: Config) -> torch.optim.AdamW:
     groups = [{"params": decayed, "weight_decay": config.weight_decay},
               {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
-
-
-def _schedule(step: int, warmup: int, total: int) -> float:
-    """Linear warm-up, then half a cosine to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Losses that more than one paper uses: pure functions, the equation named."""
+"""Losses that more than one paper uses, and those of metric learning: pure functions."""
 
 import torch
 import torch.nn.functional as F
@@ -38,3 +38,67 @@ def symmetric_contrastive(images: Float[Tensor, "b d"], texts: Float[Tensor, "b 
         twins = (same[:, None] == same[None, :]) & (target[:, None] != target[None, :])
         logits = logits.masked_fill(twins, float("-inf"))
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def normalised_softmax(embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"],
+                       proxies: Float[Tensor, "d c"], temperature: float) -> Float[Tensor, ""]:
+    """-log softmax_y(cos(z, w_c) / temperature), a learned proxy w_c a class, a column each.
+
+    Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, eq. 3.
+    """
+    return F.cross_entropy(class_logits(embeddings, proxies.T, 1 / temperature), labels)
+
+
+def proxy_anchor(embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"],
+                 proxies: Float[Tensor, "d c"], margin: float = 0.1, alpha: float = 32.0
+                 ) -> Float[Tensor, ""]:
+    """mean over the proxies present of log(1 + sum exp(-alpha (cos - margin))) over their own
+    embeddings, plus mean over all proxies of log(1 + sum exp(alpha (cos + margin))) over the rest.
+
+    Source: Kim et al., Proxy Anchor Loss for Deep Metric Learning (arXiv 2003.13911), eq. 4.
+    """
+    cosine = class_logits(embeddings, proxies.T, 1.0)  # (b, c)
+    own = F.one_hot(labels, proxies.shape[1]).bool()
+    zero = cosine.new_zeros(1, proxies.shape[1])  # the 1 inside the logarithm
+
+    def pulled(terms: Tensor, chosen: Tensor) -> Tensor:
+        kept = terms.masked_fill(~chosen, float("-inf"))
+        return torch.logsumexp(torch.cat([zero, kept]), dim=0)
+
+    present = own.any(0)
+    positive = pulled(-alpha * (cosine - margin), own)[present].mean()
+    return positive + pulled(alpha * (cosine + margin), ~own).mean()
+
+
+def margin_pairs(embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"],
+                 margin: float = 0.2, boundary: float = 1.2) -> Float[Tensor, ""]:
+    """mean over the pairs that are not yet right of max(0, margin +- (distance - boundary)), plus
+    for two of one class, minus for two of different ones; distance between unit vectors.
+
+    Source: Wu et al., Sampling Matters in Deep Embedding Learning (arXiv 1706.07567), eq. 4, over
+    all pairs of the batch instead of sampled ones.
+    """
+    distance, same = _distances(embeddings), labels[:, None] == labels
+    pairs = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    sign = torch.where(same, 1.0, -1.0)
+    return _mean_of_active(F.relu(margin + sign * (distance - boundary))[pairs])
+
+
+def batch_triplets(embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"],
+                   margin: float = 0.3) -> Float[Tensor, ""]:
+    """mean over the batch's triplets that are not yet right of max(0, margin + d(a, p) - d(a, n));
+    distance between unit vectors. Every triplet of the batch counts (no mining)."""
+    distance, same = _distances(embeddings), labels[:, None] == labels
+    other = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    anchor, positive = (same & other).nonzero(as_tuple=True)
+    gap = margin + distance[anchor, positive][:, None] - distance[anchor]  # (pairs, b)
+    return _mean_of_active(F.relu(gap)[~same[anchor]])
+
+
+def _distances(embeddings: Float[Tensor, "b d"]) -> Float[Tensor, "b b"]:
+    unit = F.normalize(embeddings, dim=-1)
+    return (2 - 2 * unit @ unit.T).clamp_min(1e-8).sqrt()  # the root's gradient at 0 is infinite
+
+
+def _mean_of_active(terms: Tensor) -> Float[Tensor, ""]:
+    return terms.sum() / (terms > 0).sum().clamp_min(1)

@@ -46,7 +46,8 @@ def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]
     epochs = [row["epoch"] for row in history]
     for axis, (title, columns) in zip(axes[0], panels.items(), strict=True):
         for column in (c for c in columns if c in history[-1]):
-            axis.plot(epochs, [row[column] for row in history], marker="o", ms=3, label=column)
+            values = [row.get(column, np.nan) for row in history]
+            axis.plot(epochs, values, marker="o", ms=3, label=column)
         percent = any("@" in c for c in columns)
         axis.set(title=title, xlabel="epoch", ylabel="percent" if percent else "loss (nats)")
         axis.legend(fontsize=8)

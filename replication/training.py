@@ -5,6 +5,7 @@ import difflib
 import io
 import itertools
 import json
+import math
 import os
 import random
 import resource
@@ -67,6 +68,25 @@ def optimise(fabric: Fabric, optimizer: torch.optim.Optimizer, loss: Tensor, bat
     share = items / fabric.all_reduce(items, reduce_op="mean") if fabric.world_size > 1 else 1.0
     fabric.backward(loss * share)
     optimizer.step()
+
+
+def average_gradients(fabric: Fabric, optimizer: torch.optim.Optimizer) -> None:
+    """Makes every step of `optimizer` average its gradients over the processes first: for models
+    that take several backward passes a step, which a DDP wrapper does not."""
+    def average(optimizer, *_) -> None:
+        for group in optimizer.param_groups:
+            for p in (p for p in group["params"] if p.grad is not None):
+                p.grad = fabric.all_reduce(p.grad, reduce_op="mean")
+
+    if fabric.world_size > 1:
+        optimizer.register_step_pre_hook(average)
+
+
+def warmup_cosine(step: int, warmup: int, total: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then half a cosine to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def device_name(device: torch.device) -> str:
@@ -193,7 +213,8 @@ class Run:
                  "optimizers": {name: o.state_dict() for name, o in optimizers.items()}}
         paths.save_file(self.checkpoint, lambda file: torch.save(state, file))
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.history[-1]) if self.history else ["epoch"])
+        columns = dict.fromkeys(k for row in self.history for k in row)
+        writer = csv.DictWriter(text, list(columns) or ["epoch"])
         writer.writeheader()
         writer.writerows(self.history)
         paths.write_atomic(self.folder / "log.csv", text.getvalue())
@@ -263,14 +284,19 @@ def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tenso
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
-    """The tensors that training changes: parameters with a gradient. The rest come with the
-    backbone's weights, so a checkpoint stays small."""
-    return {k: p.detach().cpu().clone() for k, p in _unwrapped(module).named_parameters()
-            if p.requires_grad}
+    """The tensors that training changes: parameters with a gradient, and the running statistics
+    of norms in training mode. The rest come with the backbone's weights: a checkpoint is small."""
+    module = _unwrapped(module)
+    kept = {k: p for k, p in module.named_parameters() if p.requires_grad}
+    for name, part in module.named_modules():
+        if part.training and getattr(part, "track_running_stats", False):
+            kept |= {f"{name}.{k}": b for k, b in part.named_buffers(recurse=False)}
+    return {k: v.detach().cpu().clone() for k, v in kept.items()}
 
 
 def load_trainable(module: nn.Module, state: dict[str, Tensor]) -> None:
-    own = dict(_unwrapped(module).named_parameters())
+    module = _unwrapped(module)
+    own = dict(module.named_parameters()) | dict(module.named_buffers())
     wrong = [k for k, v in state.items() if k not in own or own[k].shape != v.shape]
     wrong += [k for k, p in own.items() if p.requires_grad and k not in state]
     if wrong:
