@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from replication import backbones, contrastive, paths
+from replication import backbones, classification, contrastive, paths
 
 
 def ensure_doodles(data_root: str | Path, **size) -> Path:
@@ -21,3 +21,13 @@ def ensure_doodle_clip(data_root: str | Path) -> Path:
         folder = backbones.DOODLE_WEIGHTS.parent
         contrastive.train(contrastive.Config(data_root=str(data_root), save_root=str(folder)))
     return backbones.DOODLE_WEIGHTS
+
+
+def ensure_doodle_resnet(data_root: str | Path) -> Path:
+    """Trains the demo's ResNet (a quarter of a minute) unless its weights are there."""
+    file = backbones.DOODLE_TIMM_WEIGHTS["doodle-resnet"]
+    if not file.exists():
+        print(f"{paths.shown(file)} is not there yet: training the demo's ResNet")
+        classification.train(classification.Config(data_root=str(data_root),
+                                                   save_root=str(file.parent)))
+    return file

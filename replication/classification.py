@@ -31,7 +31,7 @@ class Config:
     backbone: str = "doodle-resnet"
     weights: str = "none"
     global_pool: str = "max"
-    image_size: PositiveInt = 64
+    image_size: PositiveInt = 48
     normalisation: Literal["imagenet", "clip", "half"] = "half"
     batch_size: PositiveInt = 64
     epochs: PositiveInt = 15

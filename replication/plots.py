@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from replication.transforms import read_image
@@ -90,6 +91,43 @@ def ranked(rows: Sequence[tuple[Path, str, Sequence[tuple[Path, bool | None, str
     told = "; ".join(f"{name or 'own picture'}: {sum(bool(r) for _, r, _ in photos)} of "
                      f"{len(photos)} right" for _, name, photos in rows)
     return _done(figure, f"Queries and their first photos, best first. {told}", "jpeg")
+
+
+def mosaic(columns: dict[str, Sequence[tuple[np.ndarray, bool | None]]], rows: Sequence[str],
+           side: int = 72) -> Picture:
+    """Small pictures in a grid, a column a title: (picture (h, w, 3) in 0..1, right, wrong or
+    None). One raster, so that it is quick enough to be drawn anew each epoch."""
+    tile, edge = side + 8, 3
+    canvas = np.ones((tile * len(rows), tile * len(columns), 3))
+    figure, axis = plt.subplots(figsize=(canvas.shape[1] / 88 + 1, canvas.shape[0] / 88 + 0.4))
+    for x, column in enumerate(columns.values()):
+        for y, (picture, right) in enumerate(column):
+            colour = {True: RIGHT, False: WRONG, None: "white"}[right]
+            top, left = y * tile, x * tile
+            canvas[top + 1:top + tile - 1, left + 1:left + tile - 1] = to_rgb(colour)
+            inner = slice(top + 1 + edge, top + 1 + edge + side), \
+                slice(left + 1 + edge, left + 1 + edge + side)
+            canvas[inner] = _resized(picture, side)
+            if right is not None:
+                axis.text(left + tile - 4, top + 4, "✓" if right else "✗", fontsize=8, ha="right",
+                          va="top", color="white", bbox={"color": colour, "pad": 1})
+    axis.imshow(canvas, interpolation="none")
+    axis.set_xticks(tile * (np.arange(len(columns)) + 0.5), list(columns), fontsize=8)
+    axis.set_yticks(tile * (np.arange(len(rows)) + 0.5), list(rows), fontsize=8)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.grid(False)
+    axis.set_frame_on(False)
+    figure.tight_layout(pad=0.3)
+    marks = {name: [r for _, r in column if r is not None] for name, column in columns.items()}
+    told = ", ".join(f"{name}: {sum(m)} of {len(m)} right" for name, m in marks.items() if m)
+    return _done(figure, f"A grid of pictures; columns {', '.join(columns)}; rows "
+                         f"{', '.join(dict.fromkeys(rows))}. {told}", "jpeg")
+
+
+def _resized(picture: np.ndarray, side: int) -> np.ndarray:
+    image = Image.fromarray((255 * picture).round().astype(np.uint8))
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)) / 255
 
 
 def _done(figure: plt.Figure, alt: str, kind: str = "svg") -> Picture:

@@ -28,6 +28,19 @@ def in_notebook() -> bool:
     return bool(shell) and "kernel" in type(shell).__module__
 
 
+def shown_in_place(picture, handle=None):
+    """Shows a picture in a notebook, in the place of the one that `handle` stands for; returns
+    the handle. Elsewhere it does nothing."""
+    if not in_notebook():
+        return None
+    from IPython.display import display
+
+    if handle is None:
+        return display(picture, display_id=True)
+    handle.update(picture)
+    return handle
+
+
 def bar(iterable: Iterable | None = None, *, total: int | None = None, label: str = "",
         unit: str = "it", shown: bool = True) -> tqdm:
     """tqdm, written so that an executed notebook keeps the last state and nothing else."""

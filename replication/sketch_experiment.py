@@ -71,8 +71,7 @@ class Experiment:
         file = self.folder / f"{selection}.safetensors"
         if not file.exists():
             raise FileNotFoundError(f"no checkpoint {paths.shown(file)}: run train.ipynb with the "
-                                    "same data_name, prompt_num and save_root first"
-                                    + _others(file))
+                                    "same parameters first" + _others(file))
         state, about = training.read_weights(file)
         wrong = [f"{k} is {about.get(k)!r}, asked {v!r}" for k, v in self.about.items()
                  if about.get(k) != v]
@@ -153,8 +152,8 @@ def record(e: Experiment, run: training.Run, results: Results, embedded: Embedde
     """The run's record, written as `record.json` beside the weights."""
     paper = published.read_paper(paths.BOOK / e.paper / "paper.yml")
     seconds = sum(row["seconds"] for row in run.history)
-    rate = len(e.train.sketch) * len(run.history) / seconds
-    cost = records.Cost(seconds_train=round(seconds, 2), items_per_second=round(rate, 2),
+    rate = round(len(e.train.sketch) * len(run.history) / seconds, 2) if seconds else None
+    cost = records.Cost(seconds_train=round(seconds, 2), items_per_second=rate,
                         seconds_evaluate=round(seconds_evaluate, 2),
                         peak_memory_bytes=training.peak_memory(e.fabric.device))
     whole = getattr(e.config, "gallery", "all") == "all"

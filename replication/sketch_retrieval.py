@@ -200,7 +200,7 @@ def load_gallery(file: Path) -> Gallery:
     """Raises FileNotFoundError or ValueError that names the file and the command that makes it."""
     if not file.exists():
         raise FileNotFoundError(f"no gallery vectors {paths.shown(file)}: train first (train.ipynb "
-                                "with the same data_name, prompt_num and save_root writes them)")
+                                "with the same parameters writes them)")
     try:
         with safe_open(file, "pt") as stored:
             header = {k: json.loads(v) for k, v in stored.metadata().items()}

@@ -11,7 +11,7 @@ from replication import records, sketch_experiment
 from replication.metrics import COMMON
 from replication.progress import bar
 
-BASE = "as the re-implementation"
+BASE = "as released"
 
 
 def chosen(switches: dict[str, dict], only: str) -> dict[str, dict]:
