@@ -97,13 +97,16 @@ def run(
 def keep(name: Annotated[str, typer.Argument(help="paper/experiment that has run here")]) -> None:
     """Copy a run (notebook, record, its reported embeddings) into book/<paper>/records, to commit.
 
-    Kept records stand in the README and let `verify` work on another machine.
+    Kept records stand in the README and let `verify` work on another machine. Of many runs side
+    by side (switches, ablations) the notebook is kept and their list, runs.csv.
     """
     from replication.records import read_record, write_record
     from replication.verification import located
 
     paper, experiment, _ = _found(name)
     source = _output(name, paper, experiment)
+    if experiment and not experiment.record:
+        return _keep_listed(name, paper, experiment, source)
     if not source.with_suffix(".json").exists():
         raise ValueError(f"{name} has no record here: python -m replication run {name}")
     target = paper.folder / "records" / source.name
@@ -114,6 +117,19 @@ def keep(name: Annotated[str, typer.Argument(help="paper/experiment that has run
         paths.write_atomic(target.with_suffix(".safetensors"), embeddings.read_bytes())
     paths.write_atomic(target, source.read_bytes())
     typer.echo(f"kept {paths.shown(write_record(record, target.with_suffix('.json')))}")
+
+
+def _keep_listed(name: str, paper: Paper, experiment: Experiment, source: Path) -> None:
+    from replication.notebooks import stamp_of
+
+    parameters = (stamp_of(source) or {}).get("parameters", {})
+    runs = paths.user_path(parameters.get("save_root", "")) / "runs.csv"
+    if not source.exists() or not runs.is_file():
+        raise ValueError(f"{name} has no list of runs here: python -m replication run {name}")
+    target = paper.folder / "records" / source.name
+    paths.write_atomic(target.with_suffix(".csv"), runs.read_text())
+    paths.write_atomic(target, source.read_bytes())
+    typer.echo(f"kept {paths.shown(target)}")
 
 
 @app.command(name="list")

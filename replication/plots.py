@@ -99,7 +99,9 @@ def mosaic(columns: dict[str, Sequence[tuple[np.ndarray, bool | None]]], rows: S
     None). One raster, so that it is quick enough to be drawn anew each epoch."""
     tile, edge = side + 8, 3
     canvas = np.ones((tile * len(rows), tile * len(columns), 3))
-    figure, axis = plt.subplots(figsize=(canvas.shape[1] / 88 + 1, canvas.shape[0] / 88 + 0.4))
+    label = 0.09 * max(map(len, rows))  # inches
+    figure, axis = plt.subplots(layout="constrained", figsize=(
+        canvas.shape[1] / 88 + label + 0.2, canvas.shape[0] / 88 + 0.4))
     for x, column in enumerate(columns.values()):
         for y, (picture, right) in enumerate(column):
             colour = {True: RIGHT, False: WRONG, None: "white"}[right]
@@ -118,7 +120,6 @@ def mosaic(columns: dict[str, Sequence[tuple[np.ndarray, bool | None]]], rows: S
     axis.tick_params(length=0)
     axis.grid(False)
     axis.set_frame_on(False)
-    figure.tight_layout(pad=0.3)
     marks = {name: [r for _, r in column if r is not None] for name, column in columns.items()}
     told = ", ".join(f"{name}: {sum(m)} of {len(m)} right" for name, m in marks.items() if m)
     return _done(figure, f"A grid of pictures; columns {', '.join(columns)}; rows "

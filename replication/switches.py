@@ -1,16 +1,21 @@
 """One choice turned at a time, everything else alike, over several seeds: what a deviation does.
 
-Each run is kept in a folder of its own with its record, so that a table row can be looked up.
+Each run is kept in a folder of its own with its record, and `runs.csv` lists them all, so that a
+table row can be looked up.
 """
 
+import json
 from types import ModuleType
 
 import pandas as pd
 
-from replication import records, sketch_experiment
+from replication import paths, records, sketch_experiment
 from replication.metrics import COMMON
 from replication.progress import bar
+from replication.published import FREE_PARAMETERS
+from replication.records import RunRecord
 
+RUNS = "runs.csv"
 BASE = "as released"
 
 
@@ -30,14 +35,20 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
             ) -> pd.DataFrame:
     """Trains each choice with each seed; one row a choice, the unturned one first.
 
-    Columns: mean and spread over seeds of mAP@all on the unseen classes at the last epoch (common
-    convention, percent), the difference to the unturned choice, the seeds' values.
+    Every run is a line of `<save_root>/runs.csv`. Columns: mean and spread over seeds of mAP@all
+    on the unseen classes at the last epoch (common convention, percent), the difference to the
+    unturned choice, the seeds' values.
     """
     runs, seeds = {BASE: {}, **switches}, range(42, 42 + n_seeds)
     jobs = [(name, seed) for name in runs for seed in seeds]
     values: dict[str, list[float]] = {name: [] for name in runs}
+    rows = []
     for name, seed in bar(jobs, label="runs", unit="run"):
-        values[name].append(_run(paper, {**given, **runs[name], "seed": seed}, name, seed))
+        made = _run(paper, {**given, **runs[name], "seed": seed}, name, seed)
+        rows.append(_row(name, made))
+        values[name].append(_value(made, COMMON.name))
+        listed = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+        paths.write_atomic(paths.user_path(given["save_root"]) / RUNS, listed)
     table = pd.DataFrame({name: {"mean": pd.Series(v).mean(), "spread": pd.Series(v).std(ddof=1)}
                           for name, v in values.items()}).T
     table["difference"] = table["mean"] - table.loc[BASE, "mean"]
@@ -45,13 +56,30 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
     return table.round({"mean": 1, "spread": 1, "difference": 1}).rename_axis("turned")
 
 
-def _run(paper: ModuleType, given: dict, name: str, seed: int) -> float:
+def _run(paper: ModuleType, given: dict, name: str, seed: int) -> RunRecord:
     folder = f"{given['save_root']}/{name.replace(' ', '-').replace('/', '-')}-{seed}"
     started = records.utc_now()
     config = paper.Config(**{**given, "save_root": folder, "selection": "last"})
     e = paper.prepare(config)
     run = paper.train(e, progress=False, select=False)
     results = sketch_experiment.measure_last(e)
-    made = sketch_experiment.record(e, run, *results, started, 0.0)
+    return sketch_experiment.record(e, run, *results, started, 0.0)
+
+
+def _value(made: RunRecord, convention: str) -> float:
     return next(m.value for m in made.metrics
-                if (m.metric, m.convention) == ("mAP@all", COMMON.name))
+                if (m.metric, m.convention) == ("mAP@all", convention))
+
+
+def _row(name: str, made: RunRecord) -> dict:
+    """One run in a line: what was turned, what came out, where and with what."""
+    found = {f"{m.metric} {m.convention}": m.value for m in made.metrics}
+    machine, turned = made.environment, {k: made.parameters[k] for k in sorted(made.parameters)
+                                         if k not in FREE_PARAMETERS}
+    return {"turned": name, "seed": made.seed, **found, "dataset": made.dataset.name,
+            "split": made.dataset.split, "manifest": made.dataset.manifest,
+            "n_query": made.dataset.n_query, "n_gallery": made.dataset.n_gallery,
+            "weights_sha256": made.weights.sha256, "seconds_train": made.cost.seconds_train,
+            "commit": made.code.commit, "clean": made.code.clean, "torch": machine.torch,
+            "device": machine.device, "finished": made.finished,
+            "parameters": json.dumps(turned)}
