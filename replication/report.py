@@ -73,10 +73,14 @@ def deviations_markdown(paper: Paper) -> str:
     """Every place where paper and codes part, and the parameter that switches it."""
     if not paper.deviations:
         return "None is known.\n"
-    lines = [[d.what, d.paper or "not stated", d.authors_code or "not known", d.reimplementation,
-              f"`{d.switch}`" if d.switch else ""] for d in paper.deviations]
-    return _markdown(["what", "paper", "authors' code", "re-implementation", "parameter"],
-                     lines, numbers=False) + "\n"
+    columns = {"paper": "paper", "authors' code": "authors_code",
+               "re-implementation": "reimplementation"}
+    columns = {k: v for k, v in columns.items() if any(getattr(d, v) for d in paper.deviations)}
+    absent = {"paper": "not stated", "authors_code": "not known", "reimplementation": ""}
+    lines = [[d.what, *(getattr(d, v) or absent[v] for v in columns.values()),
+              ", ".join(f"`{s.strip()}`" for s in d.switch.split(",") if s.strip())]
+             for d in paper.deviations]
+    return _markdown(["what", *columns, "parameter"], lines, numbers=False) + "\n"
 
 
 def conventions_markdown(records: list[RunRecord]) -> str:

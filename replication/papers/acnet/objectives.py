@@ -94,7 +94,7 @@ def loss_terms(model: ACNet, sketch: Tensor, photo: Tensor, labels: Tensor, conf
     if stage != "generator":
         images = {"sketch": sketch, "photo": photo, "generated": generated}
         embeddings = embedded({kind: images[kind] for kind in config.classified},
-                              extractor or model.extractor)
+                              model.extractor if extractor is None else extractor)
         with torch.autocast(labels.device.type, enabled=False):  # cosines over 0.05: no bf16
             terms |= class_terms(embeddings, labels, model.proxies, config)
     loss = sum(weights[k] * terms[k] for k in weights if k in terms)
