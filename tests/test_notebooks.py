@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
@@ -196,6 +197,14 @@ def test_the_switches_run(trained, tmp_path):
         "data_root": given["data_root"], "weights": given["weights"], "epochs": 1,
         "n_seeds": 1, "only": "triplet only", "save_root": str(tmp_path / "s")})
     assert len(list((tmp_path / "s").glob("*/doodles_3/record.json"))) == 2
+    listed = pd.read_csv(tmp_path / "s" / "runs.csv")
+    assert listed.turned.tolist() == ["as released", "triplet only"]
+    for row in listed.itertuples():
+        folder = next((tmp_path / "s").glob(f"{row.turned.replace(' ', '-')}-{row.seed}"))
+        made = records.read_record(folder / "doodles_3" / "record.json")
+        value = next(m.value for m in made.metrics
+                     if (m.metric, m.convention) == ("mAP@all", "trec"))
+        assert listed.loc[row.Index, "mAP@all trec"] == value
 
 
 def test_the_readme_is_not_stale():

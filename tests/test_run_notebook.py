@@ -16,9 +16,10 @@ from replication.records import MIME, InvalidFile, parse_record, read_record, wr
 PARAMETERS = "epochs = 2  # how often\ndata_root = 'data'\nlr = 1e-3\nresume = True\nlimit = None"
 
 
-def a_notebook(path, *sources, tagged=True):
+def a_notebook(path, *sources, tagged=True, more=""):
     """A notebook with the parameters above and one cell for each source."""
-    first = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"] if tagged else []})
+    tags = {"tags": ["parameters"] if tagged else []}
+    first = new_code_cell(f"{PARAMETERS}\n{more}", metadata=tags)
     cells = [first, *map(new_code_cell, sources)]
     metadata = {"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,6 +171,25 @@ def test_run_of_an_experiment_and_what_follows(experiments, capsys):
     code, text = called(capsys, "list")
     states = [line.split(" ")[0] for line in text.splitlines()]
     assert states == ["done", "not"] and "run clip_prompt/retrieve" in text
+
+
+def test_of_many_runs_the_notebook_and_their_list_are_kept(book, tmp_path, capsys):
+    folder, root = book / "clip_prompt", tmp_path / "many"
+    a_notebook(folder / "many.ipynb", "1 + 1", more="save_root = 'result'")
+    listed = [{"name": "many", "notebook": "many.ipynb", "record": False,
+               "parameters": {"save_root": str(root)}}]
+    (folder / "paper.yml").write_text(yaml.safe_dump({"title": "x", "experiments": listed}))
+    code, text = called(capsys, "keep", "clip_prompt/many")
+    assert code == 1 and "has no list of runs here: python -m replication run" in text
+    code, text = called(capsys, "run", "clip_prompt/many")
+    assert code == 0, text
+    assert called(capsys, "keep", "clip_prompt/many")[0] == 1
+    root.mkdir()
+    (root / "runs.csv").write_text("turned,seed\nnothing,1\n")
+    assert called(capsys, "keep", "clip_prompt/many")[0] == 0
+    assert (folder / "records" / "many.csv").read_text() == "turned,seed\nnothing,1\n"
+    kept = (folder / "records" / "many.ipynb").read_bytes()
+    assert kept == (folder / "runs" / "many.ipynb").read_bytes()
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
