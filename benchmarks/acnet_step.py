@@ -23,7 +23,6 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.evaluation import machine
-from replication import backbones
 from replication.papers import acnet
 from replication.papers.acnet.objectives import class_terms, frozen
 
@@ -113,7 +112,6 @@ def measured(options) -> dict:
              for name, terms in found.items()}
     return {"pairs": options.pairs, "side": options.side, "backbone": options.backbone,
             "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-            "weights_sha256": backbones.state_hash(model),
             "median_seconds": {k: statistics.median(v) for k, v in times.items()},
             "ratio_to_plain": ratios, "peak_gb": memory,
             "relative_difference_of_losses": apart, "all_seconds": times}

@@ -238,7 +238,7 @@ def state_hash(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
                       if value.ndim else str(value.item()).encode())
     return digest.hexdigest()
 
