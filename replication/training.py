@@ -250,19 +250,28 @@ def fit(fabric: Fabric, run: Run, modules: dict[str, nn.Module], optimizers: dic
                  shown=progress) as shown:
             for number, batch in enumerate(loader):
                 terms = _step(step, to_device(batch, fabric.device), epoch, number, run)
-                sums = {k: sums.get(k, 0) + v.detach() for k, v in terms.items()}
-                count += 1
+                items = len(next(iter(batch.values())))
+                sums = {k: sums.get(k, 0) + items * v.detach() for k, v in terms.items()}
+                count += items
                 if shown.update():
                     shown.set_postfix_str(f"loss {terms['loss'].item():.3f}", refresh=False)
         seconds = time.perf_counter() - began
         run.epoch = epoch + 1
-        means = {k: float(v) / max(count, 1) for k, v in sums.items()}
-        row = {"epoch": epoch + 1, **means, "seconds": seconds}
+        row = {"epoch": epoch + 1, **_means(fabric, sums, count), "seconds": seconds}
         if fabric.is_global_zero:
             run.history.append(row | after_epoch(epoch))
             run.save(modules, optimizers)
         fabric.barrier()
     return run.history
+
+
+def _means(fabric: Fabric, sums: dict[str, Tensor], count: int) -> dict[str, float]:
+    """Means over the items of all processes."""
+    if not sums:
+        return {}
+    total = torch.stack([*sums.values(), torch.as_tensor(float(count), device=fabric.device)])
+    total = fabric.all_reduce(total, reduce_op="sum") if fabric.world_size > 1 else total
+    return dict(zip(sums, (total[:-1] / total[-1]).tolist(), strict=True))
 
 
 def _step(step, batch: dict, epoch: int, number: int, run: Run) -> dict[str, Tensor]:

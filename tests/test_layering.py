@@ -24,10 +24,18 @@ def imports(source: str, package: str = "replication") -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:
-                module = f"{package}.{module}".rstrip(".")
+                above = package.split(".")[:len(package.split(".")) - node.level + 1]
+                module = ".".join([*above, *filter(None, [module])])
             names = {f"{module}.{alias.name}" for alias in node.names}
             found |= names if module in ("replication", "replication.papers") else {module}
     return found
+
+
+def papers_in(source: str, package: str = "replication") -> set[str]:
+    """Papers (`clip_prompt`, `acnet`) that a source of `package` imports, parts of one as it."""
+    names = (name.split(".") for name in imports(source, package))
+    return {name[2] if len(name) > 2 else "" for name in names
+            if name[:2] == ["replication", "papers"]}
 
 
 def file_of(module: str) -> Path | None:
@@ -72,16 +80,28 @@ def test_metrics_need_only_torch_and_numpy():
     assert found - set(sys.stdlib_module_names) <= {"torch", "numpy", "jaxtyping"}
 
 
-def test_papers_never_import_each_other():
-    for path in (LIBRARY / "papers").glob("*.py"):
-        others = {name for name in imports(path.read_text(), "replication.papers")
-                  if ".papers" in name}
-        assert others <= {f"replication.papers.{path.stem}"}, path.name
+PAPERS = LIBRARY / "papers"
+PAPER_FILES = sorted(PAPERS.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", PAPER_FILES, ids=lambda p: str(p.relative_to(PAPERS)))
+def test_papers_never_import_each_other(path):
+    inside = path.relative_to(PAPERS)
+    package = ".".join(("replication.papers", *inside.parts[:-1]))
+    own = {inside.with_suffix("").parts[0]}
+    assert papers_in(path.read_text(), package) <= own, inside
+
+
+def test_every_file_of_every_paper_is_looked_at():
+    found = {str(path.relative_to(PAPERS)) for path in PAPER_FILES}
+    assert {"clip_prompt.py", "acnet/__init__.py", "acnet/networks.py"} <= found
 
 
 def test_the_library_never_imports_a_paper():
-    for path in LIBRARY.glob("*.py"):
-        assert not {n for n in imports(path.read_text()) if ".papers" in n}, path.name
+    for path in LIBRARY.rglob("*.py"):
+        if PAPERS not in path.parents:
+            package = ".".join(("replication", *path.relative_to(LIBRARY).parts[:-1]))
+            assert not papers_in(path.read_text(), package), path.name
 
 
 @pytest.mark.parametrize(("source", "found"), [
@@ -97,3 +117,21 @@ def test_every_spelling_of_an_import_is_seen(source, found):
 
 def test_a_relative_import_counts_from_its_package():
     assert imports("from . import acnet", "replication.papers") == {"replication.papers.acnet"}
+
+
+@pytest.mark.parametrize(("source", "package", "found"), [
+    ("from replication.papers.acnet.networks import ACNet", "replication.papers", {"acnet"}),
+    ("from replication.papers import acnet, clip_prompt", "replication",
+     {"acnet", "clip_prompt"}),
+    ("import replication.papers.acnet.config as c", "replication", {"acnet"}),
+    ("from .networks import ACNet", "replication.papers.acnet", {"acnet"}),
+    ("from . import clip_prompt", "replication.papers", {"clip_prompt"}),
+    ("from .. import clip_prompt", "replication.papers.acnet", {"clip_prompt"}),
+    ("from ..clip_prompt import Config", "replication.papers.acnet", {"clip_prompt"}),
+    ("from ...papers import acnet", "replication.papers.clip", {"acnet"}),
+    ("import replication.papers", "replication", {""}),
+    ("from replication import paths, papers", "replication", {""}),
+    ("from ... import losses", "replication.papers.acnet", set()),
+])
+def test_a_paper_is_seen_in_every_spelling(source, package, found):
+    assert papers_in(source, package) == found

@@ -3,7 +3,14 @@
 from dataclasses import asdict
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 CLASS_ON = ("sketch", "photo", "generated")
@@ -64,14 +71,13 @@ class Config:
             raise ValueError("batch_size counts images, half of them sketches: give an even one")
         return value
 
-    @field_validator("class_on")
-    @classmethod
-    def known_parts(cls, value: str) -> str:
-        wrong = set(_named(value)) - set(CLASS_ON)
-        if wrong or not value:
-            raise ValueError(f"class_on names {', '.join(wrong) or 'nothing'}: choose from "
-                             f"{', '.join(CLASS_ON)}")
-        return value
+    @model_validator(mode="after")
+    def known_parts(self) -> "Config":
+        wrong = set(_named(self.class_on)) - set(CLASS_ON)
+        if wrong or not self.classified:
+            raise ValueError(f"class_on={self.class_on!r} names {', '.join(wrong) or 'no image'}: "
+                             f"choose from {', '.join(CLASS_ON)} (generated needs synthesis)")
+        return self
 
     @property
     def classified(self) -> tuple[str, ...]:
