@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from replication import paths, published
+from replication import paths, published, report
 
 SIZE = config.get("size", "demo")
 if SIZE not in ("demo", "tiny"):
@@ -15,6 +15,8 @@ RUNS = {f"{paper.name}/{e.name}": (paper, e) for paper in PAPERS.values()
         for e in paper.experiments if e.demo}
 TABLES = [f"book/_generated/{name}_{table}.md" for name, paper in PAPERS.items() if paper.cells
           for table in ("published", "demo", "subset", "deviations", "conventions")]
+LISTED = [p for name in PAPERS for p in report.listed_runs(paths.BOOK, name)]
+TABLES += [f"book/_generated/{p.parts[-3]}_{p.stem}.md" for p in LISTED]
 CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css")
             for p in paths.BOOK.rglob(pattern)
             if not {"_build", "_generated", "runs", ".ipynb_checkpoints"} & set(p.parts)]
@@ -48,7 +50,7 @@ rule book:
 rule tables:
     input:
         map(executed, RUNS), "README.md",
-        [str(p.relative_to(paths.ROOT)) for p in paths.BOOK.glob("*/records/*.json")],
+        [str(p.relative_to(paths.ROOT)) for p in [*paths.BOOK.glob("*/records/*.json"), *LISTED]],
         [str((p.folder / "paper.yml").relative_to(paths.ROOT)) for p in PAPERS.values()]
     output: TABLES, "book/_generated/state.md"
     shell: "python -m replication report"

@@ -72,16 +72,17 @@ def proxy_anchor(embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"],
 
 def margin_pairs(embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"],
                  margin: float = 0.2, boundary: float = 1.2) -> Float[Tensor, ""]:
-    """mean over the pairs that are not yet right of max(0, margin +- (distance - boundary)), plus
-    for two of one class, minus for two of different ones; distance between unit vectors.
+    """Of two of one class max(0, margin + distance - boundary), of two of different ones
+    max(0, margin - distance + boundary); each kind's mean over its pairs that are not yet right,
+    added. Distance between unit vectors.
 
-    Source: Wu et al., Sampling Matters in Deep Embedding Learning (arXiv 1706.07567), eq. 4, over
-    all pairs of the batch instead of sampled ones.
+    Source: Wu et al., Sampling Matters in Deep Embedding Learning (arXiv 1706.07567), eq. 4. There
+    pairs are sampled, as many of one kind as of the other; here two means weigh them alike.
     """
     distance, same = _distances(embeddings), labels[:, None] == labels
     pairs = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    sign = torch.where(same, 1.0, -1.0)
-    return _mean_of_active(F.relu(margin + sign * (distance - boundary))[pairs])
+    together = _mean_of_active(F.relu(margin + distance - boundary)[same & pairs])
+    return together + _mean_of_active(F.relu(margin - distance + boundary)[~same])
 
 
 def batch_triplets(embeddings: Float[Tensor, "b d"], labels: Int64[Tensor, " b"],

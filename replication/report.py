@@ -25,7 +25,7 @@ CHANGED = "Made by `python -m replication report`."
 
 
 def write_report(book: Path | None = None, readme: Path | None = None) -> list[Path]:
-    """Writes `_generated/<paper>_{published,demo,subset}.md` and the README's results."""
+    """Writes `_generated/<paper>_{published,demo,subset,...}.md` and the README's results."""
     book, readme = book or paths.BOOK, readme or paths.ROOT / "README.md"
     written = []
     for name, paper in read_papers(book).items():
@@ -36,6 +36,7 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
                                         "No run on a real subset yet."),
                  "conventions": conventions_markdown(records),
                  "deviations": deviations_markdown(paper)}
+        pages |= {file.stem: runs_markdown(file) for file in listed_runs(book, name)}
         for kind, text in pages.items():
             written.append(_write(book / "_generated" / f"{name}_{kind}.md", text))
     written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
@@ -96,6 +97,28 @@ def conventions_markdown(records: list[RunRecord]) -> str:
         parts.append(f"{record.paper}/{record.experiment}, run {run_link(record)}:\n\n"
                      + _markdown(["convention", *metrics], lines))
     return "\n\n".join(parts or ["No demo run yet."]) + "\n"
+
+
+def listed_runs(book: Path, paper: str) -> list[Path]:
+    """A paper's kept lists of runs side by side (switches, ablations)."""
+    return sorted((book / paper / "records").glob("*.csv"))
+
+
+def runs_markdown(file: Path) -> str:
+    """A kept list of runs: each choice's mean over seeds, its spread, and the difference to what
+    stands first, with the spread of that difference's two sides together."""
+    runs = pd.read_csv(file)
+    values = runs.groupby("turned", sort=False)[f"mAP@all {COMMON}"].agg(["mean", "std", "count"])
+    base = values.iloc[0]
+    lines = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}", f"{v['mean'] - base['mean']:+.1f}",
+              f"{(v['std'] ** 2 + base['std'] ** 2) ** 0.5:.1f}"] for name, v in values.iterrows()]
+    lines[0][3:] = ["", ""]
+    first = runs.iloc[0]
+    head = (f"mAP@all ({COMMON}) on the unseen classes, {first.dataset} {first.split}, "
+            f"{first.n_query:,} x {first.n_gallery:,}; {int(base['count'])} seeds; {first.device}, "
+            f"torch {first.torch}; every run: `records/{file.name}`")
+    columns = ["turned", "mean", "spread over seeds", "difference", "its spread"]
+    return f"{head}\n\n{_markdown(columns, lines)}\n"
 
 
 def state_markdown(book: Path | None = None) -> str:

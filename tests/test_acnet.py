@@ -172,14 +172,14 @@ def anchor_in_loops(z, labels, proxies):
 
 
 def pairs_in_loops(z, labels, _):
-    terms = []
+    terms = {True: [], False: []}
     for i in range(len(z)):
         for j in set(range(len(z))) - {i}:
-            d = distance(z[i], z[j]) - 1.2
-            terms.append(0.2 + d if labels[i] == labels[j] else 0.2 - d)
-    active = [t for t in terms if t > 0]
-    assert 0 < len(active) < len(terms)
-    return np.mean(active)
+            same, d = bool(labels[i] == labels[j]), distance(z[i], z[j]) - 1.2
+            terms[same].append(0.2 + d if same else 0.2 - d)
+    active = {same: [t for t in found if t > 0] for same, found in terms.items()}
+    assert all(active.values()) and active != terms
+    return sum(np.mean(found) for found in active.values())
 
 
 def triplets_in_loops(z, labels, _):

@@ -248,3 +248,16 @@ def test_clip_prompt_keeps_every_published_cell(repo):
 def test_every_paper_of_the_book_is_valid(repo):
     for paper in published.read_papers(repo / "book").values():
         assert check_paper(paper) == []
+
+
+def test_a_kept_list_of_runs_becomes_a_table(tmp_path):
+    file = tmp_path / "many.csv"
+    lines = ["turned,seed,mAP@all trec,dataset,split,n_query,n_gallery,device,torch"]
+    lines += [f"{name},{seed},{value},doodles,38/14,1008,336,cpu,2.15"
+              for name, values in {"as released": (10.0, 14.0), "no x": (20.0, 20.0)}.items()
+              for seed, value in enumerate(values)]
+    file.write_text("\n".join(lines) + "\n")
+    text = report.runs_markdown(file)
+    assert "doodles 38/14, 1,008 x 336; 2 seeds; cpu" in text and "`records/many.csv`" in text
+    assert "| as released | 12.0 | 2.8 |  |  |" in text
+    assert "| no x | 20.0 | 0.0 | +8.0 | 2.8 |" in text
