@@ -44,7 +44,7 @@ rule book:
         "book/_generated/doodles.png", "book/_generated/state.md"
     output: "book/_build/html/index.html"
     log: "book/_build/sphinx.log"
-    shell: "jupyter-book build book --config _config.yml --path-output book -W -n --keep-going 2>&1 | tee {log}"
+    shell: "jupyter-book build book --all --config _config.yml --path-output book -W -n --keep-going 2>&1 | tee {log}"
 
 
 rule tables:

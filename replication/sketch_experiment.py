@@ -90,7 +90,7 @@ class Experiment:
         total = sum(p.numel() for p in self.model.parameters())
         held = f", {len(self.held_out.classes)} seen classes held out" if self.held_out else ""
         return (f"{type(self.model).__name__} on {self.weights.name}: {trained:,} of {total:,} "
-                f"parameters learn, {len(self.train.sketch):,} training sketches{held}; "
+                f"parameters learn\n{len(self.train.sketch):,} training sketches{held}; "
                 f"{self.fabric.device}, {training.precision_of(self.fabric)}")
 
 
