@@ -194,6 +194,7 @@ def cached_pixels(images: Images, preprocess: Preprocess, *, progress: bool = Tr
     build it at once each finish their own. A file of the wrong length is rebuilt. Raises
     DatasetError that lists every unreadable picture.
     """
+    preprocess = preprocess.of(images.folder.name)
     shape = (len(images), preprocess.size, preprocess.size, 3)
     target = paths.CACHE / "pixels" / f"{_cache_key(images, preprocess)}.u8"
     if not target.exists() or target.stat().st_size != int(np.prod(shape)):

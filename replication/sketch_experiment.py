@@ -196,7 +196,7 @@ def nearest(e: Experiment, query: Path, query_class: str, gallery: Gallery, k: i
         raise ValueError(f"domain={domain!r}: choose 'sketch' or 'photo'")
     e.load(e.config.selection)
     indices, scores = sketch_retrieval.ranked(encoders[domain], query, gallery, e.preprocess, k,
-                                              e.fabric.device)
+                                              e.fabric.device, domain)
     names = [gallery.classes[gallery.labels[i]] for i in indices]
     return [(e.sketch_set.val.photo.folder / gallery.files[i],
              name == query_class if query_class else None, name, float(score))

@@ -233,10 +233,11 @@ def query_image(query_name: str, split: Split) -> tuple[Path, str]:
 
 
 def ranked(encode: Encoder, query: Path, gallery: Gallery, preprocess: Preprocess, k: int,
-           device: torch.device | str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+           device: torch.device | str = "cpu", domain: str = "sketch"
+           ) -> tuple[np.ndarray, np.ndarray]:
     """(gallery indices, cosine scores) of the `k` best photos for one picture, best first."""
     try:
-        pixels = preprocess.resized(read_image(query, upright=True))
+        pixels = preprocess.of(domain).resized(read_image(query, upright=True))
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{query} is not a whole picture ({str(error)[:80]})") from error
     batch = preprocess.normalised(torch.from_numpy(pixels.copy())[None].to(device))

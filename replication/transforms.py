@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,8 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 NORMALISATIONS = {"imagenet": IMAGENET, "clip": CLIP, "half": HALF}
 
-Resize = Literal["squash", "crop", "pad"]
+Resize = Literal["squash", "crop", "pad", "ink"]
+INK = 300  # sum of a pixel's channels up to which it is a stroke, not paper
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Preprocess:
     """A square input of `size` pixels and its normalisation.
 
     resize: `squash` (both sides to `size`, aspect ratio lost), `crop` (short side to `size`, then
-    the centre), `pad` (white to a square, then `size`). interpolation: `bilinear` or `bicubic`,
-    both anti-aliased. mean and std: per channel, for values in 0..1.
+    the centre), `pad` (white to a square, then `size`), `ink` (cut to the strokes and 10 pixels
+    around, then as `pad`). interpolation: `bilinear` or `bicubic`, both anti-aliased. mean and
+    std: per channel, for values in 0..1. sketch_resize: the rule for sketches where it is another.
     """
 
     size: int = 224
@@ -34,18 +36,29 @@ class Preprocess:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = IMAGENET[0]
     std: tuple[float, float, float] = IMAGENET[1]
+    sketch_resize: Resize | None = None
+
+    def of(self, domain: str) -> "Preprocess":
+        """The rule for pictures of a domain, `sketch` or `photo`."""
+        own = self.sketch_resize if domain == "sketch" else None
+        return replace(self, resize=own, sketch_resize=None) if own else self
 
     def resized(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
-        """The picture as stored in the image cache: RGB bytes, resized, not normalised."""
+        """The picture as stored in the image cache: RGB bytes, resized, not normalised.
+
+        Raises ValueError for a picture without ink where the rule looks for it.
+        """
         filter_ = Image.Resampling[self.interpolation.upper()]
+        if self.resize == "ink":
+            image = _cut_to_ink(image)
         if self.resize == "crop":
             image = ImageOps.fit(image, (self.size, self.size), filter_)
-        elif self.resize == "pad":
+        elif self.resize in ("pad", "ink"):
             image = ImageOps.pad(image, (self.size, self.size), filter_, color="white")
         elif self.resize == "squash":
             image = image.resize((self.size, self.size), filter_)
         else:
-            raise ValueError(f"resize {self.resize!r}: choose squash, crop or pad")
+            raise ValueError(f"resize {self.resize!r}: choose squash, crop, pad or ink")
         return np.asarray(image)
 
     def normalised(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
@@ -64,6 +77,16 @@ class Preprocess:
 
     def digest(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _cut_to_ink(image: Image.Image, around: int = 10) -> Image.Image:
+    ink = np.asarray(image, np.int32).sum(2) <= INK
+    if not ink.any():
+        raise ValueError("no ink: every pixel is lighter than a stroke; is it an empty sketch?")
+    (top, bottom), (left, right) = (np.flatnonzero(ink.any(axis))[[0, -1]] for axis in (1, 0))
+    width, height = image.size
+    return image.crop((max(0, left - around), max(0, top - around),
+                       min(width, right + 1 + around), min(height, bottom + 1 + around)))
 
 
 def read_image(path: str | Path, *, upright: bool = False) -> Image.Image:

@@ -231,3 +231,30 @@ def test_a_folder_that_cannot_be_written_is_told_before_work(tmp_path):
         (tmp_path / "shut").mkdir(mode=0o500)
         with pytest.raises(PermissionError, match="shut"):
             paths.writable_folder(tmp_path / "shut")
+
+
+def test_sketches_may_have_a_rule_of_their_own():
+    drawing = Image.new("RGB", (100, 80), "white")
+    drawing.paste((20, 20, 20), (40, 30, 60, 35))  # a stroke of 20 x 5
+    drawing.paste((101, 100, 100), (0, 0, 3, 3))  # too light to be one
+    rule = Preprocess(80, sketch_resize="ink")
+    found = rule.of("sketch").resized(drawing)
+    stroke = np.argwhere(found.sum(2) <= 300)
+    # 10 pixels around make 40 x 25, scaled by the longer side to 80 x 50, then white above, below
+    assert np.abs(stroke.min(0) - (15 + 20, 20)).max() <= 1
+    assert np.abs(stroke.max(0) - (15 + 30 - 1, 60 - 1)).max() <= 1
+    assert (found[:15] == 255).all() and (found[65:] == 255).all()
+    assert np.array_equal(rule.of("photo").resized(drawing), Preprocess(80).resized(drawing))
+    assert rule.of("sketch").pixel_key() != rule.of("photo").pixel_key() == rule.pixel_key()
+
+
+def test_a_sketch_without_ink_is_named(sketch_set, own_cache):
+    train, rule = data.read_sketch_set(sketch_set, "toy").train, Preprocess(8, sketch_resize="ink")
+    for index in range(len(train.sketch)):
+        Image.new("RGB", (9, 9), "black").save(train.sketch.path(index))
+    data.cached_pixels(train.sketch, rule, progress=False)
+    Image.new("RGB", (9, 9), (200, 200, 200)).save(train.sketch.path(1))
+    told = f"{train.sketch.path(1).name} .no ink: .*is it an empty sketch"
+    with pytest.raises(data.DatasetError, match=told):
+        data.cached_pixels(train.sketch, rule, progress=False)
+    data.cached_pixels(train.photo, rule, progress=False)
