@@ -12,21 +12,17 @@ Every side's losses are compared with the plain step's.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
-import time
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks import timing
 from benchmarks.evaluation import machine
+from benchmarks.timing import seconds
 from replication.papers import acnet
 from replication.papers.acnet.objectives import class_terms, frozen
 
-RESULTS = Path(__file__).parent / "results"
 CLASSES = 104
 
 
@@ -61,16 +57,6 @@ def joined_step(model, sketch, photo, labels, config, *, autocast: bool = False)
         discriminator = acnet.discriminator_loss(model, photo, generated)
     discriminator.backward()
     return {"loss": terms["loss"].detach(), "discriminator": discriminator.detach()}
-
-
-def seconds(step, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def measured(options) -> dict:
@@ -118,19 +104,14 @@ def measured(options) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     cuda = torch.cuda.is_available()
-    parser.add_argument("--device", default="cuda" if cuda else "cpu")
+    parser = timing.options(__doc__.splitlines()[0], 20 if cuda else 3)
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--pairs", type=int, default=32 if cuda else 4, help="published: 32")
     parser.add_argument("--side", type=int, default=224, help="pixels")
-    parser.add_argument("--repeats", type=int, default=20 if cuda else 3)
-    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     record = {"machine": machine()} | measured(options)
-    out = options.out or RESULTS / f"acnet_step_{options.device}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(record, indent=1) + os.linesep)
+    timing.write(record, options.out, f"acnet_step_{options.device}")
     print(f"{options.pairs} pairs, {options.side} pixels, {record['device']}: median seconds, "
           "ratio to the plain float32 step, difference of the losses")
     for name, value in record["median_seconds"].items():

@@ -9,22 +9,18 @@ arithmetic that is saved allows 1.6.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
-import time
 from functools import partial
-from pathlib import Path
 
 import timm
 import torch
 from torch import nn
 
+from benchmarks import timing
 from benchmarks.evaluation import machine
+from benchmarks.timing import seconds
 from replication.papers import zse_sbir
 
-RESULTS = Path(__file__).parent / "results"
 FULL = 15_229 * 17_101
 TOKENS, WIDTH, HIDDEN, ANCHORS, ANCHOR_WIDTH = 197, 768, 1024, 49, 512
 
@@ -43,16 +39,6 @@ def model() -> zse_sbir.ZSE:
     vit = timm.create_model("vit_base_patch16_224", num_classes=0,
                             norm_layer=partial(nn.LayerNorm, eps=1e-5))
     return zse_sbir.ZSE(vit).eval()
-
-
-def seconds(run, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 @torch.inference_mode()
@@ -99,19 +85,14 @@ def measured(options) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     cuda = torch.cuda.is_available()
-    parser.add_argument("--device", default="cuda" if cuda else "cpu")
+    parser = timing.options(__doc__.splitlines()[0], 10 if cuda else 3)
     parser.add_argument("--sketches", type=int, default=32 if cuda else 8)
     parser.add_argument("--photos", type=int, default=512 if cuda else 64)
     parser.add_argument("--pairs", type=int, default=256 if cuda else 32, help="scored at once")
-    parser.add_argument("--repeats", type=int, default=10 if cuda else 3)
-    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     record = {"machine": machine()} | measured(options)
-    out = options.out or RESULTS / f"zse_pairs_{options.device}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(record, indent=1) + os.linesep)
+    timing.write(record, options.out, f"zse_pairs_{options.device}")
     print(f"{record['device']}: pairs a second, times the plain float32 loop, difference, hours "
           "for Sketchy 25")
     for name, rate in record["pairs_per_second"].items():

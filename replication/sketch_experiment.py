@@ -73,10 +73,8 @@ class Experiment:
             raise FileNotFoundError(f"no checkpoint {paths.shown(file)}: run train.ipynb with the "
                                     "same parameters first" + _others(file))
         state, about = training.read_weights(file)
-        wrong = [f"{k} is {about.get(k)!r}, asked {v!r}" for k, v in self.about.items()
-                 if about.get(k) != v]
-        if wrong:
-            raise ValueError(f"{paths.shown(file)} is of another model: {'; '.join(wrong)}")
+        if wrong := differences(about, self.about):
+            raise ValueError(f"{paths.shown(file)} is of another model: {wrong}")
         training.load_trainable(self.model, state)
 
     def first_batch(self) -> dict[str, torch.Tensor]:
@@ -94,6 +92,12 @@ class Experiment:
                 f"{self.fabric.device}, {training.precision_of(self.fabric)}")
 
 
+def differences(found: dict, asked: dict) -> str:
+    """In words, where what a file says of itself is not what is asked; empty where it is."""
+    return "; ".join(f"{k} is {found.get(k)!r}, asked {v!r}" for k, v in asked.items()
+                     if found.get(k) != v)
+
+
 def _others(file: Path) -> str:
     there = sorted(p.stem for p in file.parent.glob("*.safetensors") if "embed" not in p.stem)
     return f" (that folder holds: {', '.join(there)})" if there else ""
@@ -102,6 +106,24 @@ def _others(file: Path) -> str:
 def drawn_seed(config):
     """The config with a seed of -1 replaced by a drawn one, so that the run can be repeated."""
     return config if config.seed >= 0 else replace(config, seed=int(np.random.randint(2**31)))
+
+
+def begun(e: Experiment, progress: bool = True) -> tuple[training.Run, list[np.ndarray]]:
+    """(the run in the experiment's folder, pixels of the training sketches and photos).
+
+    With several devices the training is done when this returns: torchrun has run the paper's
+    module in as many processes. Raises ValueError where the selection lacks its classes.
+    """
+    c = e.config
+    if c.selection == "seen" and not e.held_out:
+        raise ValueError("selection='seen' needs held-out seen classes: set val_classes to 2 or "
+                         "more (a tenth of the seen classes is usual)")
+    run = training.Run(e.folder, e.key)
+    if c.devices > 1 and not training.distributed():
+        training.launch(f"replication.papers.{e.paper}", asdict(c), c.devices)
+        run = training.Run(e.folder, e.key)
+    return run, [cached_pixels(images, e.preprocess, progress=progress)
+                 for images in (e.train.sketch, e.train.photo)]
 
 
 def measure(e: Experiment, run: training.Run, untrained: Embedded) -> tuple[Results, Embedded]:

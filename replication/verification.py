@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from replication import paths
 from replication.metrics import CONVENTIONS
 from replication.records import Metric, RunRecord, read_record
-from replication.retrieval import evaluate
+from replication.retrieval import evaluate, top_k
 
 TOLERANCE = 1e-4  # points
 AGREES, DIFFERS, UNVERIFIABLE = "agrees", "differs", "not verifiable"
@@ -36,6 +36,8 @@ def verified(path: str | Path) -> tuple[list[str], str]:
         told, outcome = _compared(file, metrics)
         lines += told
         outcomes += outcome
+    if main := located(record, "embeddings") if "embeddings" in record.files else None:
+        lines.append(f"  {first_places(main)}")
     if not outcomes:
         lines.append("  the record names no embeddings file")
     worst = [o for o in (DIFFERS, UNVERIFIABLE) if o in outcomes]
@@ -47,6 +49,16 @@ def located(record: RunRecord, key: str) -> Path | None:
     name = record.files[key]
     folders = [record.path.parent, paths.ROOT] if record.path else [paths.ROOT]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def first_places(file: Path) -> str:
+    """How the first places are shared: where few photos take them all, those are hubs."""
+    saved = load_file(file)
+    best, _ = top_k(saved["query"], saved["gallery"], 1)
+    taken = best.flatten().bincount().sort(descending=True).values
+    return (f"first places of {len(best)} queries go to {int((taken > 0).sum())} of "
+            f"{len(saved['gallery'])} photos, {100 * taken[:3].sum() / len(best):.0f} % of them to "
+            "three")
 
 
 def _by_file(record: RunRecord) -> dict[str, list[Metric]]:

@@ -700,3 +700,11 @@ def test_each_image_is_augmented_on_its_own():
     for options in ({"color_jitter": 0.4}, {"solarize": 0.5}):
         changed = augmentation(acnet.Config(**options))(images)
         assert len(changed.flatten(1).unique(dim=0)) > 1, options
+
+
+def test_the_parameters_that_the_chapters_figure_counts():
+    caption = (Path(__file__).parent.parent / "book/acnet/index.md").read_text()
+    model, _, _ = acnet.build(acnet.Config(weights="none"), 104)
+    for part in (model.generator, model.discriminator, model.extractor):
+        assert f"{sum(p.numel() for p in part.parameters()):,}" in caption
+    assert f"{model.proxies.numel():,}" in caption

@@ -252,7 +252,7 @@ def gallery(doodles, tmp_path_factory):
 def test_vectors_of_another_model_or_set_are_refused_by_field(gallery, tmp_path, field, value):
     e, found = gallery
     file = save_embeddings(found, tmp_path / "other.safetensors", e.about | {field: value})
-    told = f"other.safetensors was made by another .*: {field} is {value!r}, here " \
+    told = f"other.safetensors was made by another .*: {field} is {value!r}, asked " \
            f"{e.about[field]!r}. Give"
     with pytest.raises(ValueError, match=told):
         acnet.gallery_of(e, str(file))

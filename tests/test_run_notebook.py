@@ -261,6 +261,19 @@ def test_verify_agrees_differs_or_cannot(saved, capsys):
     assert code == 2 and "the record names no embeddings file" in text
 
 
+def test_hubs_are_counted(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    from replication.verification import first_places
+
+    axes = torch.eye(5)
+    drawn = [0] * 4 + [1] * 3 + [2] * 2 + [3]  # the fifth photo comes first for none
+    save_file({"query": axes[drawn].clone(), "gallery": axes}, tmp_path / "e.safetensors")
+    told = first_places(tmp_path / "e.safetensors")
+    assert told == "first places of 10 queries go to 4 of 5 photos, 90 % of them to three"
+
+
 def test_plain_papermill_runs_the_same_notebook(book):
     import papermill
 

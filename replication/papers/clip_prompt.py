@@ -30,7 +30,7 @@ from replication import (
     sketch_retrieval,
     training,
 )
-from replication.sketch_experiment import Experiment
+from replication.sketch_experiment import Experiment, begun
 from replication.transforms import NORMALISATIONS, Preprocess
 
 
@@ -222,15 +222,7 @@ def train(e: Experiment, progress: bool = True, select: bool = True) -> training
     select: evaluate every epoch to keep the best; without it only the last weights are kept.
     """
     c = e.config
-    if c.selection == "seen" and not e.held_out:
-        raise ValueError("selection='seen' needs held-out seen classes: set val_classes to 2 or "
-                         "more (a tenth of the seen classes is usual)")
-    run = training.Run(e.folder, e.key)
-    if c.devices > 1 and not training.distributed():
-        training.launch("replication.papers.clip_prompt", asdict(c), c.devices)
-        run = training.Run(e.folder, e.key)
-    pixels = [data.cached_pixels(i, e.preprocess, progress=progress)
-              for i in (e.train.sketch, e.train.photo)]
+    run, pixels = begun(e, progress)
     text = class_features(e)
     adam = optimizer(e.model, c)
     forward, adam = e.fabric.setup(torch.compile(e.model) if c.compile else e.model, adam)

@@ -1,7 +1,7 @@
 """An ACNet run: what it is made of, its training, its published checkpoint."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from replication import backbones, data, metrics, paths, records, sketch_retriev
 from replication.papers.acnet.config import Config
 from replication.papers.acnet.networks import ACNet
 from replication.papers.acnet.objectives import discriminator_loss, frozen, loss_terms
-from replication.sketch_experiment import Experiment, saved_gallery
+from replication.sketch_experiment import Experiment, begun, differences, saved_gallery
 from replication.sketch_retrieval import Embedded
 from replication.transforms import NORMALISATIONS, Preprocess, read_image
 
@@ -166,15 +166,7 @@ def train(e: Experiment, progress: bool = True, select: bool = True,
     synthesis takes `epochs` for the generator, then as many for the extractor.
     """
     c = e.config
-    if c.selection == "seen" and not e.held_out:
-        raise ValueError("selection='seen' needs held-out seen classes: set val_classes to 2 or "
-                         "more (a tenth of the seen classes is usual)")
-    run = training.Run(e.folder, e.key)
-    if c.devices > 1 and not training.distributed():
-        training.launch("replication.papers.acnet", asdict(c), c.devices)
-        run = training.Run(e.folder, e.key)
-    pixels = [data.cached_pixels(i, e.preprocess, progress=progress)
-              for i in (e.train.sketch, e.train.photo)]
+    run, pixels = begun(e, progress)
     adams = {k: e.fabric.setup_optimizers(adam) for k, adam in optimizers(e.model, c).items()}
     for adam in adams.values():
         training.average_gradients(e.fabric, adam.optimizer)
@@ -238,11 +230,9 @@ def gallery_of(e: Experiment, data_base: str = "") -> sketch_retrieval.Gallery:
     if not data_base:
         return saved_gallery(e)
     gallery = sketch_retrieval.load_gallery(paths.user_path(data_base))
-    wrong = [f"{k} is {gallery.about.get(k)!r}, here {v!r}" for k, v in e.about.items()
-             if gallery.about.get(k) != v]
-    if wrong:
+    if wrong := differences(gallery.about, e.about):
         raise ValueError(f"data_base {data_base} was made by another model or of another set: "
-                         f"{'; '.join(wrong)}. Give the parameters it was made with, or another "
+                         f"{wrong}. Give the parameters it was made with, or another "
                          "data_base")
     return gallery
 
