@@ -25,9 +25,15 @@ OWN_CONFIGS = {"doodle-clip": DOODLE_CLIP}
 DOODLE_WEIGHTS = paths.RESULT / "pretrain" / "clip.safetensors"
 
 # Small instances of timm's classes for the demos: timm's name and what differs. The ResNet has one
-# bottleneck a stage and a quarter of the width.
-OWN_TIMM = {"doodle-resnet": ("resnet50", {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)})}
-DOODLE_TIMM_WEIGHTS = {"doodle-resnet": paths.RESULT / "pretrain" / "resnet.safetensors"}
+# bottleneck a stage and a quarter of the width; the ViT a grid of 6 x 6 patches.
+OWN_TIMM = {
+    "doodle-resnet": ("resnet50", {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)}),
+    "doodle-vit": ("vit_tiny_patch16_224", {"img_size": 48, "patch_size": 8, "embed_dim": 128,
+                                            "depth": 3, "num_heads": 4, "mlp_ratio": 2,
+                                            "fc_norm": False}),
+}
+DOODLE_TIMM_WEIGHTS = {name: paths.RESULT / "pretrain" / f"{name.split('-')[1]}.safetensors"
+                       for name in OWN_TIMM}
 
 
 class WeightsError(ValueError):
@@ -132,7 +138,7 @@ class TimmBackbone:
 
 
 def timm_model(name: str, weights: str = "default", seed: int = 0, **options) -> TimmBackbone:
-    """A model by its timm name (`resnet50`, `vgg16`, ...) or `doodle-resnet`.
+    """A model by its timm name (`resnet50`, `vgg16`, ...), `doodle-resnet` or `doodle-vit`.
 
     weights: `default` (the tag timm loads by itself), another tag (`ram_in1k`), a local file
     (.safetensors, or .pth read with weights_only), `doodles` (made by book/pretrain) or `none`
@@ -170,7 +176,7 @@ def _create_timm(base: str, weights: str, name: str, options: dict) -> nn.Module
 def _load_but_classifier(model: nn.Module, file: Path) -> None:
     """Every tensor of `file` but the classifier's, which is another task's."""
     if not file.exists():
-        made = ("; it is made in half a minute by `python -m replication run pretrain/resnet`"
+        made = (f"; it is made in half a minute by `python -m replication run pretrain/{file.stem}`"
                 if file in DOODLE_TIMM_WEIGHTS.values() else "")
         raise WeightsError(f"no weights file {paths.shown(file)} (parameter weights){made}")
     state, own = read_state(file), model.state_dict()

@@ -23,11 +23,11 @@ def ensure_doodle_clip(data_root: str | Path) -> Path:
     return backbones.DOODLE_WEIGHTS
 
 
-def ensure_doodle_resnet(data_root: str | Path) -> Path:
-    """Trains the demo's ResNet (a quarter of a minute) unless its weights are there."""
-    file = backbones.DOODLE_TIMM_WEIGHTS["doodle-resnet"]
+def ensure_doodle_timm(name: str, data_root: str | Path) -> Path:
+    """Trains `doodle-resnet` or `doodle-vit` (under half a minute) unless its weights are there."""
+    file = backbones.DOODLE_TIMM_WEIGHTS[name]
     if not file.exists():
-        print(f"{paths.shown(file)} is not there yet: training the demo's ResNet")
-        classification.train(classification.Config(data_root=str(data_root),
-                                                   save_root=str(file.parent)))
+        print(f"{paths.shown(file)} is not there yet: training {name}")
+        classification.train(classification.Config(
+            data_root=str(data_root), save_root=str(file.parent), **classification.RECIPES[name]))
     return file

@@ -30,12 +30,17 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Images:
-    """Picture files of one domain. `files` are relative to `folder`: `<class>/<picture>`."""
+    """Picture files of one domain. `files` are relative to `folder`: `<class>/<picture>`, or the
+    picture's name alone where there is one class. domain: where it is not the folder's name."""
 
     folder: Path
     files: tuple[str, ...]
     classes: tuple[str, ...]
     labels: Int64[np.ndarray, " n"]
+    domain: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "domain", self.domain or self.folder.name)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -52,9 +57,13 @@ class Images:
 
     @cached_property
     def instances(self) -> tuple[str, ...]:
-        """`<class>/<photo stem>` of each picture: sketch `X-k` depicts photo `X` (Sketchy)."""
-        stems = (file.rsplit(".", 1)[0] for file in self.files)
-        return tuple(s.rsplit("-", 1)[0] if self.folder.name == "sketch" else s for s in stems)
+        """`<class>/<photo stem>` of each picture: sketch `X-k` depicts photo `X` (Sketchy), and so
+        does `X_k` where no name holds a hyphen (ShoeV2, ChairV2)."""
+        stems = [file.rsplit(".", 1)[0] for file in self.files]
+        if self.domain != "sketch":
+            return tuple(stems)
+        mark = "-" if any("-" in s.rsplit("/", 1)[-1] for s in stems) else "_"
+        return tuple(s.rsplit(mark, 1)[0] for s in stems)
 
 
 @dataclass(frozen=True)
@@ -194,7 +203,7 @@ def cached_pixels(images: Images, preprocess: Preprocess, *, progress: bool = Tr
     build it at once each finish their own. A file of the wrong length is rebuilt. Raises
     DatasetError that lists every unreadable picture.
     """
-    preprocess = preprocess.of(images.folder.name)
+    preprocess = preprocess.of(images.domain)
     shape = (len(images), preprocess.size, preprocess.size, 3)
     target = paths.CACHE / "pixels" / f"{_cache_key(images, preprocess)}.u8"
     if not target.exists() or target.stat().st_size != int(np.prod(shape)):
@@ -221,7 +230,7 @@ def _decode_all(images: Images, preprocess: Preprocess, file: Path, shape, progr
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = bar(pool.map(decode, range(len(images))), total=len(images), unit="img",
-                   label=f"decode {images.folder.name}", shown=progress)
+                   label=f"decode {images.domain}", shown=progress)
         broken = [problem for problem in done if problem]
     if broken:
         raise DatasetError(f"{len(broken)} pictures cannot be read: {_listed(broken)}. Replace "

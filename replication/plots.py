@@ -157,6 +157,61 @@ def pictures(columns: dict[str, np.ndarray], most: int = 8) -> Picture:
     return _done(figure, f"The first {count} pictures of a batch: {', '.join(columns)}", "jpeg")
 
 
+def matches(rows: Sequence, titles: Sequence[str], k: int = 8) -> Picture:
+    """Why pairs match, a row a pair: where the class token looks in the sketch and in the photo
+    (brighter is more), the `k` strongest correspondences of patches as lines, and the sketch made
+    of the photo's patches.
+
+    rows: objects with sketch, photo (h w 3, 0..1), sketch_attention, photo_attention, `lines(k)`
+    and `synthesis()`; titles: a word on each.
+    """
+    figure, axes = plt.subplots(len(rows), 4, squeeze=False, layout="constrained",
+                                figsize=(8.4, 1.9 * len(rows)),
+                                width_ratios=(1, 1, 2.2, 1))
+    for line, pair, title in zip(axes, rows, titles, strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for axis, picture, weight in zip(line, (pair.sketch, pair.photo),
+                                         (pair.sketch_attention, pair.photo_attention),
+                                         strict=False):
+            _lit(axis, picture, weight)
+        _joined(line[2], pair, k)
+        line[3].imshow(pair.synthesis())
+        line[0].set_title(title, fontsize=8, loc="left", pad=3)
+    for axis, name in zip(axes[0, 1:], ("attention", "correspondences", "made of the photo"),
+                          strict=True):
+        axis.set_title(name, fontsize=8, pad=3)
+    return _done(figure, f"A row a pair ({'; '.join(titles)}): attention in sketch and photo, "
+                         f"the {k} strongest correspondences as lines, the sketch made of photo "
+                         "patches", "jpeg")
+
+
+def _lit(axis: plt.Axes, picture: np.ndarray, weight: np.ndarray) -> None:
+    """The picture under its attention, as bright as the square root of the weight's share."""
+    light = np.sqrt(weight / weight.max())
+    light = np.asarray(Image.fromarray((255 * light).astype(np.uint8)).resize(
+        picture.shape[1::-1], Image.Resampling.BICUBIC)) / 255
+    axis.imshow(picture * (0.25 + 0.75 * light[..., None]))
+
+
+def _joined(axis: plt.Axes, pair, k: int) -> None:
+    """Sketch and photo side by side, lines between the middles of matched patches; each line has
+    its own colour and its number at both ends, 1 the strongest."""
+    height, width = pair.sketch.shape[:2]
+    gap = width // 5
+    axis.imshow(np.concatenate([pair.sketch, np.ones((height, gap, 3)), pair.photo], axis=1))
+    side, lines = len(pair.sketch_attention), pair.lines(k)
+    step = width / side
+    colours = sns.color_palette("colorblind", len(lines))
+    for number, ((i, j), colour) in enumerate(zip(lines, colours, strict=True), 1):
+        start = ((i % side + 0.5) * step, (i // side + 0.5) * step)
+        end = ((j % side + 0.5) * step + width + gap, (j // side + 0.5) * step)
+        axis.plot(*zip(start, end, strict=True), color=colour, lw=1.3, marker="o", ms=3)
+        for (x, y), across in ((start, "right"), (end, "left")):
+            axis.annotate(str(number), (x, y), fontsize=6, ha=across, va="bottom", color="black",
+                          bbox={"color": "white", "alpha": 0.6, "pad": 0.4})
+
+
 def differences(table: pd.DataFrame) -> Picture:
     """A dot a choice: its difference to the first row, in points, with the spread over seeds of
     the two as a line. `table` as `switches.run_all` returns it."""

@@ -271,13 +271,15 @@ def top_k(
     for rows, scores in iter_scores(query, gallery, chunk):
         if valid is not None:
             scores.masked_fill_(~_rows(valid, rows).to(scores.device), -torch.inf)
-        parts.append(_best(scores, k))
+        parts.append(best(scores, k))
     indices, scores = zip(*parts, strict=True)
     return torch.cat(indices).cpu(), torch.cat(scores).cpu()
 
 
-def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The first k of a stable descending sort; only rows tied at the cut are sorted in full."""
+def best(scores: Float[Tensor, "query gallery"], k: int
+         ) -> tuple[Int[Tensor, "query k"], Float[Tensor, "query k"]]:
+    """Indices and scores of each row's best k, best first; equal scores: the lower index first."""
+    # a stable descending sort, cut; only rows tied at the cut are sorted in full
     values, indices = scores.topk(min(k + 1, scores.shape[1]), dim=1)
     tied = values[:, k - 1] == values[:, -1] if values.shape[1] > k else torch.zeros(0)
     indices = indices[:, :k].sort(dim=1).values

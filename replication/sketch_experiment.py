@@ -16,7 +16,7 @@ from replication import paths, published, records, sketch_retrieval, training
 from replication.data import SketchSet, Split, Triplets, cached_pixels
 from replication.metrics import Convention
 from replication.plots import Picture
-from replication.sketch_retrieval import Embedded, Gallery, Results
+from replication.sketch_retrieval import Embedded, Gallery, Ranking, Results
 from replication.transforms import Preprocess
 
 
@@ -169,9 +169,10 @@ def _selected(e: Experiment, selection: str) -> Embedded:
     return sketch_retrieval.one_photo_a_sketch(embedded) if one else embedded
 
 
-def record(e: Experiment, run: training.Run, results: Results, embedded: Embedded, started: str,
+def record(e: Experiment, run: training.Run, results: Results, reported: Ranking, started: str,
            seconds_evaluate: float) -> records.RunRecord:
     """The run's record, written as `record.json` beside the weights."""
+    split = reported.split
     paper = published.read_paper(paths.BOOK / e.paper / "paper.yml")
     seconds = sum(row["seconds"] for row in run.history)
     rate = round(len(e.train.sketch) * len(run.history) / seconds, 2) if seconds else None
@@ -183,7 +184,7 @@ def record(e: Experiment, run: training.Run, results: Results, embedded: Embedde
         paper=e.paper, experiment=e.sketch_set.name, parameters=asdict(e.config),
         seed=e.config.seed, protocol="zero-shot" if whole else "one photo a sketch",
         metrics=results.rows, weights=e.weights, cost=cost,
-        dataset=sketch_retrieval.dataset_facts(e.sketch_set, embedded, len(e.train.sketch), paper),
+        dataset=sketch_retrieval.dataset_facts(e.sketch_set, split, len(e.train.sketch), paper),
         environment=records.environment(device=training.device_name(e.fabric.device)),
         files={k: paths.shown(e.folder / v) for k, v in results.files.items()},
         started=started, finished=records.utc_now())

@@ -2,10 +2,11 @@
 convention, select an epoch, keep gallery vectors, rank one picture.
 
 A model enters as two functions from a batch of pixels to embeddings, one for sketches, one for
-photos; a network that scores pairs enters at `retrieval.evaluate_scores`.
+photos, and ranks as `Embedded`; a network that scores pairs ranks as `Scored`.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from replication import paths, records, retrieval
 from replication.data import Images, SketchSet, Split, cached_pixels
-from replication.metrics import CONVENTIONS, Convention
+from replication.metrics import CONVENTIONS, SKETCH_METRICS, Convention
 from replication.progress import bar
 from replication.published import Paper
 from replication.records import Metric
@@ -32,12 +33,10 @@ ALL_CONVENTIONS = tuple(CONVENTIONS.values())
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """Unit embeddings (float32, CPU) of a split's sketches (queries) and photos (gallery)."""
+class Ranking:
+    """Sketches (queries) and photos (gallery) of a split, and what ranks the photos for each."""
 
     split: Split
-    query: Float[Tensor, "q d"]
-    gallery: Float[Tensor, "g d"]
 
     @property
     def query_labels(self) -> Int64[Tensor, " q"]:
@@ -46,6 +45,45 @@ class Embedded:
     @property
     def gallery_labels(self) -> Int64[Tensor, " g"]:
         return torch.from_numpy(self.split.photo.labels)
+
+    def scores(self, rows: slice | list[int]) -> Float[Tensor, "chunk g"]:
+        """Scores of some sketches with every photo; higher is better."""
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a file has to hold so that the scores can be computed again."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Embedded(Ranking):
+    """Ranked by the cosine of embeddings (float32, CPU)."""
+
+    query: Float[Tensor, "q d"]
+    gallery: Float[Tensor, "g d"]
+
+    def scores(self, rows: slice | list[int]) -> Float[Tensor, "chunk g"]:
+        return retrieval.cosine_scorer(self.query, self.gallery)(rows)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"query": self.query, "gallery": self.gallery}
+
+
+@dataclass(frozen=True)
+class Scored(Ranking):
+    """Ranked by a network that scores pairs: a matrix, which may lie in a memory-mapped file.
+
+    keep: whether the matrix is saved with a record; a large one is measured and left.
+    """
+
+    matrix: Float[Tensor, "q g"]
+    keep: bool = True
+
+    def scores(self, rows: slice | list[int]) -> Float[Tensor, "chunk g"]:
+        return self.matrix[rows]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"scores": self.matrix} if self.keep else {}
 
 
 def embed(encode_sketch: Encoder, encode_photo: Encoder, split: Split, preprocess: Preprocess, *,
@@ -56,7 +94,7 @@ def embed(encode_sketch: Encoder, encode_photo: Encoder, split: Split, preproces
     for encoder, images in ((encode_sketch, split.sketch), (encode_photo, split.photo)):
         pixels = cached_pixels(images, preprocess, progress=progress)
         starts = range(0, len(pixels), batch_size)
-        shown = bar(starts, label=f"encode {images.folder.name}", shown=progress)
+        shown = bar(starts, label=f"encode {images.domain}", shown=progress)
         blocks = (torch.from_numpy(np.array(pixels[s:s + batch_size])) for s in shown)
         batches = (preprocess.normalised(block.to(device)) for block in blocks)
         parts.append(retrieval.encode(encoder, batches, device=device, autocast=autocast))
@@ -85,11 +123,18 @@ def random_floor(split: Split, seed: int = 0) -> Embedded:
 # --------------------------------------------------------------------------------- protocols
 
 
-def zero_shot(embedded: Embedded, conventions: Sequence[Convention] = ALL_CONVENTIONS
+def zero_shot(ranking: Ranking, conventions: Sequence[Convention] = ALL_CONVENTIONS
               ) -> retrieval.Evaluation:
     """Category retrieval: relevant is every photo of the sketch's class."""
-    return retrieval.evaluate(embedded.query, embedded.gallery, embedded.query_labels,
-                              embedded.gallery_labels, conventions=conventions)
+    relevance = retrieval.label_relevance(ranking.query_labels, ranking.gallery_labels)
+    return _evaluated(ranking, relevance, conventions=conventions)
+
+
+def _evaluated(ranking: Ranking, relevance: retrieval.Rows, **options) -> retrieval.Evaluation:
+    scores = ranking.scores
+    if isinstance(ranking, Embedded):  # the gallery is normalised once, not for every chunk
+        scores = retrieval.cosine_scorer(ranking.query, ranking.gallery)
+    return retrieval.evaluate_scores(scores, len(ranking.split.sketch), relevance, **options)
 
 
 def one_photo_a_sketch(embedded: Embedded, seed: int = 0) -> Embedded:
@@ -114,16 +159,14 @@ def generalised(unseen: Embedded, seen: Embedded) -> Embedded:
                     torch.cat([unseen.gallery, seen.gallery]))
 
 
-def fine_grained(embedded: Embedded) -> retrieval.Evaluation:
+def fine_grained(ranking: Ranking) -> retrieval.Evaluation:
     """Instance retrieval inside the class: relevant is the sketch's own photo, the gallery the
     photos of its class; Acc@1 and Acc@5. Sketches whose photo is absent are left out (NaN)."""
-    photo = embedded.split.photo
-    place = {name: i for i, name in enumerate(photo.instances)}
+    place = {name: i for i, name in enumerate(ranking.split.photo.instances)}
     own = [np.array([place[s]] if s in place else [], np.int64)
-           for s in embedded.split.sketch.instances]
-    same = lambda rows: embedded.query_labels[rows, None] == embedded.gallery_labels  # noqa: E731
-    return retrieval.evaluate(embedded.query, embedded.gallery, relevance=lambda rows: own[rows],
-                              valid=same, names=("Acc@1", "Acc@5"))
+           for s in ranking.split.sketch.instances]
+    same = lambda rows: ranking.query_labels[rows, None] == ranking.gallery_labels  # noqa: E731
+    return _evaluated(ranking, lambda rows: own[rows], valid=same, names=("Acc@1", "Acc@5"))
 
 
 def metric_rows(evaluation: retrieval.Evaluation, variant: str, selection: str = ""
@@ -136,24 +179,27 @@ def metric_rows(evaluation: retrieval.Evaluation, variant: str, selection: str =
             for name, v in metrics.items()]
 
 
-def mean_of_four(embedded: Embedded, convention: Convention) -> tuple[float, dict[str, float]]:
-    """The original selections' figure: mean of mAP@all, mAP@200, P@100 and P@200, in percent."""
-    per_query = zero_shot(embedded, (convention,)).per_query[convention.name]
-    values = {k: 100 * float(v.nanmean()) for k, v in per_query.items()}
-    return sum(values.values()) / len(values), values
+def four_metrics(ranking: Ranking, convention: Convention) -> dict[str, float]:
+    """mAP@all, mAP@200, P@100 and P@200, in percent."""
+    per_query = zero_shot(ranking, (convention,)).per_query[convention.name]
+    return {k: 100 * float(v.nanmean()) for k, v in per_query.items()}
 
 
-def selection(run: Run, embed_split: Callable[[Split], Embedded], splits: dict[str, Split],
-              convention: Convention, write: Callable[[Path], object]
+def selection(run: Run, rank: Callable[[Split], Ranking], splits: dict[str, Split],
+              convention: Convention, write: Callable[[Path], object], *,
+              figure: Sequence[str] = SKETCH_METRICS, first: int = 0
               ) -> Callable[[int], dict[str, float]]:
     """An `after_epoch` that evaluates each of `splits` (`unseen`, `seen`), keeps the best weights
-    by its mean of the four metrics, and the last ones. All selections of one run are recorded."""
+    by the mean of the metrics in `figure`, and the last ones. All selections are recorded.
+
+    first: epochs (counted from 0) before it are not evaluated.
+    """
 
     def after_epoch(epoch: int) -> dict[str, float]:
         figures = {}
-        for name, split in splits.items():
-            mean, values = mean_of_four(embed_split(split), convention)
-            run.keep_if_best(name, mean, write)
+        for name, split in splits.items() if epoch >= first or epoch < 0 else ():
+            values = four_metrics(rank(split), convention)
+            run.keep_if_best(name, sum(values[m] for m in figure) / len(figure), write)
             figures |= {f"{name} {metric}": value for metric, value in values.items()}
         paths.save_file(run.weights("last"), write)
         run.best["last"] = {"value": 0.0, "epoch": epoch + 1}
@@ -165,17 +211,15 @@ def selection(run: Run, embed_split: Callable[[Split], Embedded], splits: dict[s
 # ------------------------------------------------------------------------- files and one query
 
 
-def save_embeddings(embedded: Embedded, file: Path, about: dict, *, instances: bool = False
-                    ) -> Path:
-    """Query and gallery vectors with their file names, classes and labels, as safetensors.
+def save_ranking(ranking: Ranking, file: Path, about: dict, *, instances: bool = False) -> Path:
+    """Embeddings or scores with the file names, classes and labels, as safetensors.
 
     instances: labels are photo instances and groups are classes, the fine-grained protocol.
     """
-    sketch, photo = embedded.split.sketch, embedded.split.photo
+    sketch, photo = ranking.split.sketch, ranking.split.photo
     header = {"about": json.dumps(about, sort_keys=True), "classes": json.dumps(photo.classes),
               "query_files": json.dumps(sketch.files), "gallery_files": json.dumps(photo.files)}
-    labels = [embedded.query_labels, embedded.gallery_labels]
-    tensors = {"query": embedded.query, "gallery": embedded.gallery}
+    labels, tensors = [ranking.query_labels, ranking.gallery_labels], ranking.tensors()
     if instances:
         tensors |= {"query_groups": labels[0], "gallery_groups": labels[1]}
         place = {name: i for i, name in enumerate(photo.instances)}
@@ -251,34 +295,36 @@ def ranked(encode: Encoder, query: Path, gallery: Gallery, preprocess: Preproces
 
 @dataclass
 class Results:
-    """Rows of a record and the embeddings they can be computed from again."""
+    """Rows of a record and the embeddings or scores they can be computed from again."""
 
     rows: list[Metric]
     files: dict[str, str]
     folder: Path
     about: dict
 
-    def add(self, embedded: Embedded, variant: str, selection: str = "", protocol: str = "", *,
+    def add(self, ranking: Ranking, variant: str, selection: str = "", protocol: str = "", *,
             save: bool = True) -> retrieval.Evaluation:
-        """Evaluates one ranking, appends its rows and, with `save`, stores its embeddings under
-        the name that `python -m replication verify` looks for."""
+        """Evaluates one ranking, appends its rows and, with `save`, stores its embeddings or
+        scores under the name that `python -m replication verify` looks for. The first one added
+        is the run's main ranking, `embeddings`."""
         instances = protocol == "fine-grained"
-        evaluation = fine_grained(embedded) if instances else zero_shot(embedded)
-        own = {"protocol": protocol, "n_gallery": len(embedded.gallery) if protocol else None}
-        self.rows += [row.model_copy(update=own)
+        evaluation = fine_grained(ranking) if instances else zero_shot(ranking)
+        photos = len(ranking.split.photo) if protocol else None
+        parts = filter(None, (variant, selection, protocol))
+        key = ":".join(["embeddings", *parts]) if self.rows else "embeddings"
+        self.rows += [row.model_copy(update={"protocol": protocol, "n_gallery": photos})
                       for row in metric_rows(evaluation, variant, selection)]
-        if save:
-            parts = filter(None, (variant, selection, protocol))
-            key = ":".join(["embeddings", *parts]) if self.files else "embeddings"
-            file = self.folder / f"{key.replace(':', '-')}.safetensors"
-            save_embeddings(embedded, file, self.about, instances=instances)
+        if save and ranking.tensors():
+            name = re.sub(r"[: ]", "-", key)
+            file = save_ranking(ranking, self.folder / f"{name}.safetensors", self.about,
+                                instances=instances)
             self.files[key] = file.name
         return evaluation
 
     @staticmethod
-    def instances(embedded: Embedded) -> bool:
+    def instances(ranking: Ranking) -> bool:
         """Whether sketches name their photo, so that the fine-grained setting has answers."""
-        split = embedded.split
+        split = ranking.split
         return bool(set(split.sketch.instances) & set(split.photo.instances))
 
     def table(self, convention: Convention, metrics: Sequence[str]) -> pd.DataFrame:
@@ -291,12 +337,12 @@ class Results:
         return table.round(1)[list(metrics)] if len(table) else table
 
 
-def dataset_facts(sketch_set: SketchSet, embedded: Embedded, n_train: int, paper: Paper
+def dataset_facts(sketch_set: SketchSet, split: Split, n_train: int, paper: Paper
                   ) -> records.Dataset:
     """The record's account of the set; `full` only where the published counts are all met."""
-    photos, name = embedded.split.photo, paper.aliases.get(sketch_set.name, sketch_set.name)
-    ours = {"n_query": len(embedded.query), "n_gallery": len(photos),
-            "n_classes": len(embedded.split.sketch.classes)}
+    photos, name = split.photo, paper.aliases.get(sketch_set.name, sketch_set.name)
+    ours = {"n_query": len(split.sketch), "n_gallery": len(photos),
+            "n_classes": len(split.sketch.classes)}
     expected = paper.sets.get(name, {}).get(sketch_set.split_name)
     full = expected is not None and all(getattr(expected, k) in (None, v) for k, v in ours.items())
     kind = "demo" if sketch_set.name.startswith("doodles") else "full" if full else "subset"
@@ -305,13 +351,13 @@ def dataset_facts(sketch_set: SketchSet, embedded: Embedded, n_train: int, paper
                            manifest=sketch_set.manifest, **ours)
 
 
-def ranked_examples(embedded: Embedded, n: int = 5, k: int = 8, seed: int = 0) -> list:
+def ranked_examples(ranking: Ranking, n: int = 5, k: int = 8, seed: int = 0) -> list:
     """Rows for `plots.ranked`: `n` queries of different classes, drawn with `seed`, and their
     `k` best photos. Drawn, not chosen: good and bad ones appear as they come."""
-    rng, split = np.random.default_rng(seed), embedded.split
+    rng, split = np.random.default_rng(seed), ranking.split
     present = rng.permutation(np.unique(split.sketch.labels))[:n]
     drawn = [int(rng.choice(np.flatnonzero(split.sketch.labels == label))) for label in present]
-    indices, _ = retrieval.top_k(embedded.query[drawn], embedded.gallery, min(k, len(split.photo)))
+    indices, _ = retrieval.best(ranking.scores(drawn), min(k, len(split.photo)))
     return [(split.sketch.path(q), split.sketch.classes[split.sketch.labels[q]],
              [(split.photo.path(g), bool(split.photo.labels[g] == split.sketch.labels[q]),
                split.photo.classes[split.photo.labels[g]]) for g in row.tolist()])

@@ -5,6 +5,7 @@ table row can be looked up.
 """
 
 import json
+import re
 from types import ModuleType
 
 import pandas as pd
@@ -35,9 +36,9 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
             ) -> pd.DataFrame:
     """Trains each choice with each seed; one row a choice, the unturned one first.
 
-    Every run is a line of `<save_root>/runs.csv`. Columns: mean and spread over seeds of mAP@all
-    on the unseen classes at the last epoch (common convention, percent), the difference to the
-    unturned choice, the seeds' values.
+    Every run is a line of `<save_root>/runs.csv` (`save`, where a paper calls it so). Columns: mean
+    and spread over seeds of mAP@all on the unseen classes at the last epoch (common convention,
+    percent), the difference to the unturned choice, the seeds' values.
     """
     runs, seeds = {BASE: {}, **switches}, range(42, 42 + n_seeds)
     jobs = [(name, seed) for name in runs for seed in seeds]
@@ -48,7 +49,7 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
         rows.append(_row(name, made))
         values[name].append(_value(made, COMMON.name))
         listed = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-        paths.write_atomic(paths.user_path(given["save_root"]) / RUNS, listed)
+        paths.write_atomic(paths.user_path(given[_folder_of(given)]) / RUNS, listed)
     table = pd.DataFrame({name: {"mean": pd.Series(v).mean(), "spread": pd.Series(v).std(ddof=1)}
                           for name, v in values.items()}).T
     table["difference"] = table["mean"] - table.loc[BASE, "mean"]
@@ -57,13 +58,17 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
 
 
 def _run(paper: ModuleType, given: dict, name: str, seed: int) -> RunRecord:
-    folder = f"{given['save_root']}/{name.replace(' ', '-').replace('/', '-')}-{seed}"
-    started = records.utc_now()
-    config = paper.Config(**{**given, "save_root": folder, "selection": "last"})
+    where, started = _folder_of(given), records.utc_now()
+    folder = f"{given[where]}/{re.sub('[ /:,]+', '-', name)}-{seed}"
+    config = paper.Config(**{**given, where: folder, "selection": "last"})
     e = paper.prepare(config)
     run = paper.train(e, progress=False, select=False)
-    results = sketch_experiment.measure_last(e)
+    results = getattr(paper, "measure_last", sketch_experiment.measure_last)(e)
     return sketch_experiment.record(e, run, *results, started, 0.0)
+
+
+def _folder_of(given: dict) -> str:
+    return "save_root" if "save_root" in given else "save"
 
 
 def _value(made: RunRecord, convention: str) -> float:
@@ -73,7 +78,8 @@ def _value(made: RunRecord, convention: str) -> float:
 
 def _row(name: str, made: RunRecord) -> dict:
     """One run in a line: what was turned, what came out, where and with what."""
-    found = {f"{m.metric} {m.convention}": m.value for m in made.metrics}
+    found = {f"{m.metric} {m.convention}{m.variant.removeprefix('trained')}": m.value
+             for m in made.metrics}
     machine, turned = made.environment, {k: made.parameters[k] for k in sorted(made.parameters)
                                          if k not in FREE_PARAMETERS}
     return {"turned": name, "seed": made.seed, **found, "dataset": made.dataset.name,

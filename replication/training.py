@@ -32,16 +32,18 @@ class NonFiniteLoss(FloatingPointError):
     """The loss became NaN or infinite; the last checkpoint is kept."""
 
 
-def start(seed: int, *, accelerator: str = "auto", devices: int = 1, precision: str = "auto"
-          ) -> Fabric:
+def start(seed: int, *, accelerator: str = "auto", devices: int = 1, precision: str = "auto",
+          cuda: int = 0) -> Fabric:
     """A seeded Fabric. precision `auto`: bf16 autocast on a CUDA device that has it, else float32.
 
-    Under torchrun the processes join; in a notebook there is one. A seed of -1 draws one.
+    Under torchrun the processes join; in a notebook there is one, on the CUDA device with the
+    number `cuda`. A seed of -1 draws one.
     """
     if precision == "auto":
         cuda = accelerator != "cpu" and torch.cuda.is_available()
         precision = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    chosen = [cuda] if cuda and devices == 1 and accelerator != "cpu" else devices
+    fabric = Fabric(accelerator=accelerator, devices=chosen, precision=precision)
     fabric.launch()
     seed_everything(seed)
     return fabric

@@ -50,7 +50,7 @@ class Preprocess:
         """
         filter_ = Image.Resampling[self.interpolation.upper()]
         if self.resize == "ink":
-            image = _cut_to_ink(image)
+            image = image.crop(ink_box(image))
         if self.resize == "crop":
             image = ImageOps.fit(image, (self.size, self.size), filter_)
         elif self.resize in ("pad", "ink"):
@@ -79,14 +79,16 @@ class Preprocess:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _cut_to_ink(image: Image.Image, around: int = 10) -> Image.Image:
+def ink_box(image: Image.Image, around: int = 10) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (pixels) of a sketch's strokes with `around` pixels on every side,
+    inside the picture. Raises ValueError for a picture without strokes."""
     ink = np.asarray(image, np.int32).sum(2) <= INK
     if not ink.any():
         raise ValueError("no ink: every pixel is lighter than a stroke; is it an empty sketch?")
     (top, bottom), (left, right) = (np.flatnonzero(ink.any(axis))[[0, -1]] for axis in (1, 0))
     width, height = image.size
-    return image.crop((max(0, left - around), max(0, top - around),
-                       min(width, right + 1 + around), min(height, bottom + 1 + around)))
+    return (max(0, int(left) - around), max(0, int(top) - around),
+            min(width, int(right) + 1 + around), min(height, int(bottom) + 1 + around))
 
 
 def read_image(path: str | Path, *, upright: bool = False) -> Image.Image:

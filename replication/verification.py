@@ -1,4 +1,4 @@
-"""Computes a record's metrics again from its saved embeddings."""
+"""Computes a record's metrics again from its saved embeddings or scores."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from replication import paths
 from replication.metrics import CONVENTIONS
 from replication.records import Metric, RunRecord, read_record
-from replication.retrieval import evaluate, top_k
+from replication.retrieval import best, cosine_scorer, evaluate_scores, label_relevance, top_k
 
 TOLERANCE = 1e-4  # points
 AGREES, DIFFERS, UNVERIFIABLE = "agrees", "differs", "not verifiable"
@@ -16,11 +16,12 @@ AGREES, DIFFERS, UNVERIFIABLE = "agrees", "differs", "not verifiable"
 def verified(path: str | Path) -> tuple[list[str], str]:
     """A line for each metric of the record, and the outcome: agrees, differs, not verifiable.
 
-    `files` of a record names safetensors files with the tensors query, gallery (float32),
-    query_labels and gallery_labels (int64), and, where a query sees its own group only,
-    query_groups and gallery_groups. `embeddings` is what its trained metrics (of the selection
-    listed first) were computed from, `embeddings:<variant>` another variant's. Variants without
-    a file are listed and do not change the outcome. The record itself decides nothing.
+    `files` of a record names safetensors files with the tensors query, gallery (float32), or
+    scores (query x gallery) in their place, query_labels and gallery_labels (int64), and, where a
+    query sees its own group only, query_groups and gallery_groups. `embeddings` is what its trained
+    metrics (of the selection listed first) were computed from, `embeddings:<variant>` another
+    variant's. Variants without a file are listed and do not change the outcome. The record itself
+    decides nothing.
     """
     record = read_record(path)
     lines, outcomes = [], []
@@ -54,11 +55,12 @@ def located(record: RunRecord, key: str) -> Path | None:
 def first_places(file: Path) -> str:
     """How the first places are shared: where few photos take them all, those are hubs."""
     saved = load_file(file)
-    best, _ = top_k(saved["query"], saved["gallery"], 1)
-    taken = best.flatten().bincount().sort(descending=True).values
-    return (f"first places of {len(best)} queries go to {int((taken > 0).sum())} of "
-            f"{len(saved['gallery'])} photos, {100 * taken[:3].sum() / len(best):.0f} % of them to "
-            "three")
+    found, _ = best(saved["scores"], 1) if "scores" in saved else \
+        top_k(saved["query"], saved["gallery"], 1)
+    taken = found.flatten().bincount().sort(descending=True).values
+    return (f"first places of {len(found)} queries go to {int((taken > 0).sum())} of "
+            f"{len(saved['gallery_labels'])} photos, {100 * taken[:3].sum() / len(found):.0f} % of "
+            "them to three")
 
 
 def _by_file(record: RunRecord) -> dict[str, list[Metric]]:
@@ -97,8 +99,11 @@ def _values(file: Path, metrics: list[Metric]) -> dict[str, dict[str, float]]:
             return saved["query_groups"][rows][:, None] == saved["gallery_groups"][None]
     names = dict.fromkeys(m.metric for m in metrics)
     conventions = [CONVENTIONS[c] for c in dict.fromkeys(m.convention for m in metrics)]
-    result = evaluate(saved["query"], saved["gallery"], saved["query_labels"],
-                      saved["gallery_labels"], valid=valid, conventions=conventions, names=names)
+    scores = saved["scores"] if "scores" in saved else \
+        cosine_scorer(saved["query"], saved["gallery"])
+    relevance = label_relevance(saved["query_labels"], saved["gallery_labels"])
+    result = evaluate_scores(scores, len(saved["query_labels"]), relevance, valid=valid,
+                             conventions=conventions, names=names)
     return {c: {name: 100 * float(values.nanmean()) for name, values in by_name.items()}
             for c, by_name in result.per_query.items()}
 

@@ -19,7 +19,7 @@ from test_notebooks import code, execute
 from replication import backbones, data, notebooks, paths, published, records, training
 from replication.papers import acnet
 from replication.papers.acnet import experiment
-from replication.sketch_retrieval import save_embeddings
+from replication.sketch_retrieval import save_ranking
 
 pytestmark = pytest.mark.xdist_group("acnet")  # one worker, so one run of the notebooks
 
@@ -251,7 +251,7 @@ def gallery(doodles, tmp_path_factory):
     ("weights_sha256", "0"), ("paper", "clip_prompt")])
 def test_vectors_of_another_model_or_set_are_refused_by_field(gallery, tmp_path, field, value):
     e, found = gallery
-    file = save_embeddings(found, tmp_path / "other.safetensors", e.about | {field: value})
+    file = save_ranking(found, tmp_path / "other.safetensors", e.about | {field: value})
     told = f"other.safetensors was made by another .*: {field} is {value!r}, asked " \
            f"{e.about[field]!r}. Give"
     with pytest.raises(ValueError, match=told):
@@ -260,7 +260,7 @@ def test_vectors_of_another_model_or_set_are_refused_by_field(gallery, tmp_path,
 
 def test_vectors_of_this_model_are_read(gallery, tmp_path):
     e, found = gallery
-    file = save_embeddings(found, tmp_path / "own.safetensors", e.about)
+    file = save_ranking(found, tmp_path / "own.safetensors", e.about)
     read = acnet.gallery_of(e, str(file))
     assert torch.equal(read.vectors, found.gallery)
     assert read.files == e.sketch_set.val.photo.files and read.classes == e.sketch_set.val.classes

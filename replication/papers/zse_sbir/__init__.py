@@ -8,9 +8,36 @@ sets; token selection, which the released code switches off.
 """
 
 from replication.papers.zse_sbir.checkpoint import UNUSED, load_official
+from replication.papers.zse_sbir.config import SWITCHES, Config
+from replication.papers.zse_sbir.experiment import (
+    Pairs,
+    build,
+    first_batch,
+    gallery_of,
+    measure,
+    measure_last,
+    nearest,
+    prepare,
+    query_tokens,
+    rankings,
+    shortlist_loss,
+    subsampled,
+    train,
+)
+from replication.papers.zse_sbir.explain import (
+    check_parts,
+    correspondences,
+    drawn_pairs,
+    explain,
+    read_parts,
+    synthesis,
+)
 from replication.papers.zse_sbir.matching import pair_scores, plain_block, projected, score_block
 from replication.papers.zse_sbir.networks import ZSE
 from replication.papers.zse_sbir.objectives import loss_terms
 
-__all__ = ["UNUSED", "ZSE", "load_official", "loss_terms", "pair_scores", "plain_block",
-           "projected", "score_block"]
+__all__ = ["SWITCHES", "UNUSED", "ZSE", "Config", "Pairs", "build", "check_parts",
+           "correspondences", "drawn_pairs", "explain", "first_batch", "gallery_of", "load_official",
+           "loss_terms", "measure", "measure_last", "nearest", "pair_scores", "plain_block",
+           "prepare", "projected", "query_tokens", "rankings", "read_parts", "score_block",
+           "shortlist_loss", "subsampled", "synthesis", "train"]

@@ -12,11 +12,13 @@ SELECTING_LAYERS = (4, 7, 10)  # of twelve, counted from 1, where the paper sele
 
 
 class TwoWayPatches(nn.Module):
-    """Patch embedding: the mean of one wide convolution and of a stack of small ones."""
+    """Patch embedding: the mean of one wide convolution and of a stack of small ones, each of
+    which halves the picture: four for patches of 16 pixels."""
 
-    def __init__(self, proj: nn.Conv2d, stack: tuple[int, ...] = (64, 128, 256)):
+    def __init__(self, proj: nn.Conv2d, stack: int = 64):
         super().__init__()
-        self.proj, widths = proj, (3, *stack, proj.out_channels)
+        doubled = [stack * 2**i for i in range(proj.kernel_size[0].bit_length() - 2)]
+        self.proj, widths = proj, (3, *doubled, proj.out_channels)
         convs = []
         for before, after in zip(widths, widths[1:], strict=False):
             kernel = 7 if before == 3 else 3
@@ -35,9 +37,9 @@ class Tower(nn.Module):
     its place with zeros, so that what follows can lay the patches out as a grid.
     """
 
-    def __init__(self, vit: nn.Module, keep_rate: float = 1.0):
+    def __init__(self, vit: nn.Module, keep_rate: float = 1.0, stack: int = 64):
         super().__init__()
-        vit.patch_embed = TwoWayPatches(vit.patch_embed.proj)
+        vit.patch_embed = TwoWayPatches(vit.patch_embed.proj, stack)
         self.vit, self.keep_rate = vit, keep_rate
         depth = len(vit.blocks)
         self.selecting = {round(n * depth / 12) for n in SELECTING_LAYERS} - {0}
@@ -149,7 +151,8 @@ class CrossAttention(nn.Module):
 
 
 class Relation(nn.Module):
-    """All cosines between the tokens of a pair, to one score in 0..1."""
+    """All cosines between the tokens of a pair, to one score in 0..1, always in float32: under
+    half precision many photos would tie."""
 
     def __init__(self, anchors: int, dropout: float):
         super().__init__()
@@ -161,33 +164,48 @@ class Relation(nn.Module):
 
     def forward(self, sketch: Float[Tensor, "b k e"], photo: Float[Tensor, "b k e"]
                 ) -> Float[Tensor, "b 1"]:
-        cosine = F.normalize(sketch, dim=-1) @ F.normalize(photo, dim=-1).transpose(1, 2)
-        return self.rn(cosine.flatten(1))
+        with torch.autocast(sketch.device.type, enabled=False):
+            a, b = (F.normalize(x.float(), dim=-1) for x in (sketch, photo))
+            return self.rn((a @ b.transpose(1, 2)).flatten(1))
 
 
 class ZSE(nn.Module):
     """Tower, cross-attention and relation network.
 
     Defaults are the published sizes; `anchors` is the number of tokens a picture that are compared
-    (49 at 224 pixels: the patch grid, halved).
+    (49 at 224 pixels: the patch grid, halved), `stack` the channels after the first small
+    convolution of the patch embedding. layout: how patch tokens become the grid that anchors are
+    made of, see `anchors`.
     """
 
     def __init__(self, vit: nn.Module, *, hidden: int = 1024, heads: int = 8, number: int = 1,
                  anchors: int = 49, anchor_width: int = 512, dropout: float = 0.1,
-                 keep_rate: float = 1.0):
+                 keep_rate: float = 1.0, stack: int = 64, layout: str = "as-released"):
         super().__init__()
-        width = vit.embed_dim
-        self.sa = Tower(vit, keep_rate)
+        width, self.layout = vit.embed_dim, layout
+        self.sa = Tower(vit, keep_rate, stack)
         self.ca = CrossAttention(width, heads, hidden, number, dropout)
         self.rn = Relation(anchors, dropout)
         self.conv2d = nn.Conv2d(width, anchor_width, 2, 2)
 
     def anchors(self, patches: Float[Tensor, "b n d"]) -> Float[Tensor, "b k e"]:
-        """The tokens that are compared. The patch tokens (b, n, d) are READ as (b, d, side, side)
-        without a transposition, as in the released code."""
+        """The tokens that are compared.
+
+        layout `as-released`: the patch tokens (b, n, d) are READ as (b, d, side, side), so that
+        every anchor holds a little of every patch and none has a place in the picture; `grid`:
+        they are transposed first, and an anchor is two by two patches.
+        """
         batch, count, width = patches.shape
         side = round(count**0.5)
+        if self.layout == "grid":
+            patches = patches.transpose(1, 2)
         return self.conv2d(patches.reshape(batch, width, side, side)).flatten(2).transpose(1, 2)
+
+    def encode_sketch(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """The class token of the tower: what retrieval `sa` compares."""
+        return self.sa(images)[:, 0]
+
+    encode_photo = encode_sketch
 
     def forward(self, sketch: Float[Tensor, "b 3 h w"], photo: Float[Tensor, "b 3 h w"]
                 ) -> tuple[Float[Tensor, "2*b d"], Float[Tensor, "b 1"]]:
