@@ -143,13 +143,16 @@ def timm_model(name: str, weights: str = "default", seed: int = 0, **options) ->
     weights: `default` (the tag timm loads by itself), another tag (`ram_in1k`), a local file
     (.safetensors, or .pth read with weights_only), `doodles` (made by book/pretrain) or `none`
     (random from `seed`). The classifier is always new, from `seed`. options: timm's own, as
-    num_classes and global_pool. Raises WeightsError.
+    num_classes and global_pool; img_size is passed on to models that are made for one size. Raises
+    WeightsError.
     """
     base, own = OWN_TIMM.get(name, (name, {}))
     if not timm.is_model(base.split(".")[0]):
         known = [*OWN_TIMM, *timm.list_models()]
         near = difflib.get_close_matches(name, known, 3, 0.5) or ["resnet50", "vgg16"]
         raise WeightsError(f"timm knows no model {name!r}; nearest: {', '.join(near)}")
+    if not timm.get_pretrained_cfg(base.split(".")[0]).fixed_input_size:
+        options.pop("img_size", None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _create_timm(base, weights, name, own | options)

@@ -99,6 +99,7 @@ def train(config: Config, progress: bool = True) -> tuple[Path, training.Run]:
     pixels, labels, classes = pictures(config)
     held_out = np.arange(len(pixels)) % 10 == 9
     backbone = backbones.timm_model(config.backbone, config.weights, config.seed,
+                                    img_size=config.image_size,
                                     num_classes=len(classes), global_pool=config.global_pool)
     adam = torch.optim.AdamW(backbone.model.parameters(), config.lr,
                              weight_decay=config.weight_decay, fused=True)

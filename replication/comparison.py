@@ -127,7 +127,7 @@ def _judged(paper, cell, experiment, record) -> tuple[float | None, list[str]]:
         why.append(f"unit is percent, published {cell.unit}")
     selections = [cell.selection] if cell.selection else ["", "last"]
     values = [m.value for m in record.metrics
-              if m.metric == cell.metric and m.variant in ("", "trained")
+              if m.metric == cell.metric and m.variant in ("", cell.ranking)
               and (m.protocol or record.protocol) == cell.protocol
               and m.selection in selections and cell.convention in ("", m.convention)]
     if not values:

@@ -43,10 +43,12 @@ class Picture:
 
 def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]) -> Picture:
     """One panel a title, one line a log column, against the epoch. Percent columns hold '@'."""
+    panels = {title: [c for c in columns if c in history[-1]] for title, columns in panels.items()}
+    panels = {title: columns for title, columns in panels.items() if columns}
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False)
     epochs = [row["epoch"] for row in history]
     for axis, (title, columns) in zip(axes[0], panels.items(), strict=True):
-        for column in (c for c in columns if c in history[-1]):
+        for column in columns:
             values = [row.get(column, np.nan) for row in history]
             axis.plot(epochs, values, marker="o", ms=3, label=column)
         percent = any("@" in c for c in columns)
@@ -54,8 +56,7 @@ def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]
         axis.legend(fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.tight_layout()
-    last = ", ".join(f"{c} {history[-1][c]:.2f}" for cs in panels.values() for c in cs
-                     if c in history[-1])
+    last = ", ".join(f"{c} {history[-1][c]:.2f}" for cs in panels.values() for c in cs)
     return _done(figure, f"Curves over {len(epochs)} epochs; at the end {last}")
 
 

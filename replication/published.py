@@ -32,8 +32,9 @@ class OfficialCode(Strict):
 class Cell(Strict):
     """One published number, as printed.
 
-    `convention` stays empty where the source does not define the metric; `reason` says why no
-    experiment aims at the number.
+    `convention` stays empty where the source does not define the metric; `ranking` is which of a
+    run's rankings answers the number, a metric row's `variant`; `reason` says why no experiment
+    aims at the number.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Cell(Strict):
     metric: str
     convention: str = ""
     selection: str = ""
+    ranking: str = "trained"
     value: Decimal
     unit: str = "percent"
     grade: str

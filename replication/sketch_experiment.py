@@ -55,6 +55,10 @@ class Experiment:
                                       self.preprocess, device=self.fabric.device,
                                       autocast=half, progress=progress)
 
+    def four_metrics(self, split: Split) -> dict[str, float]:
+        """The split measured in the paper's convention with the weights the model holds now."""
+        return sketch_retrieval.four_metrics(self.embed(split), self.convention)
+
     def splits(self) -> dict[str, Split]:
         """What each epoch is evaluated on: unseen classes, and held-out seen ones."""
         held_out = {"seen": self.held_out} if self.held_out else {}
@@ -175,7 +179,8 @@ def record(e: Experiment, run: training.Run, results: Results, reported: Ranking
     split = reported.split
     paper = published.read_paper(paths.BOOK / e.paper / "paper.yml")
     seconds = sum(row["seconds"] for row in run.history)
-    rate = round(len(e.train.sketch) * len(run.history) / seconds, 2) if seconds else None
+    items = getattr(e.config, "datasetLen", len(e.train.sketch))  # an epoch
+    rate = round(items * len(run.history) / seconds, 2) if seconds else None
     cost = records.Cost(seconds_train=round(seconds, 2), items_per_second=rate,
                         seconds_evaluate=round(seconds_evaluate, 2),
                         peak_memory_bytes=training.peak_memory(e.fabric.device))

@@ -185,11 +185,16 @@ def four_metrics(ranking: Ranking, convention: Convention) -> dict[str, float]:
     return {k: 100 * float(v.nanmean()) for k, v in per_query.items()}
 
 
-def selection(run: Run, rank: Callable[[Split], Ranking], splits: dict[str, Split],
-              convention: Convention, write: Callable[[Path], object], *,
-              figure: Sequence[str] = SKETCH_METRICS, first: int = 0
-              ) -> Callable[[int], dict[str, float]]:
-    """An `after_epoch` that evaluates each of `splits` (`unseen`, `seen`), keeps the best weights
+def instance_metrics(ranking: Ranking) -> dict[str, float]:
+    """Acc@1 and Acc@5 of the fine-grained setting, in percent."""
+    return {k: 100 * float(v.nanmean())
+            for k, v in next(iter(fine_grained(ranking).per_query.values())).items()}
+
+
+def selection(run: Run, measured: Callable[[Split], dict[str, float]], splits: dict[str, Split],
+              write: Callable[[Path], object], *, figure: Sequence[str] = SKETCH_METRICS,
+              first: int = 0) -> Callable[[int], dict[str, float]]:
+    """An `after_epoch` that measures each of `splits` (`unseen`, `seen`), keeps the best weights
     by the mean of the metrics in `figure`, and the last ones. All selections are recorded.
 
     first: epochs (counted from 0) before it are not evaluated.
@@ -198,7 +203,7 @@ def selection(run: Run, rank: Callable[[Split], Ranking], splits: dict[str, Spli
     def after_epoch(epoch: int) -> dict[str, float]:
         figures = {}
         for name, split in splits.items() if epoch >= first or epoch < 0 else ():
-            values = four_metrics(rank(split), convention)
+            values = measured(split)
             run.keep_if_best(name, sum(values[m] for m in figure) / len(figure), write)
             figures |= {f"{name} {metric}": value for metric, value in values.items()}
         paths.save_file(run.weights("last"), write)

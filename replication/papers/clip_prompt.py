@@ -240,8 +240,8 @@ def train(e: Experiment, progress: bool = True, select: bool = True) -> training
         training.optimise(e.fabric, adam, terms["loss"], batch)
         return terms
 
-    splits = e.splits() if select else {}
-    keep = sketch_retrieval.selection(run, e.embed, splits, e.convention, e.write_weights)
+    keep = sketch_retrieval.selection(run, e.four_metrics, e.splits() if select else {},
+                                      e.write_weights)
     training.fit(e.fabric, run, {"model": e.model}, {"adam": adam}, batches_of, step,
                  epochs=c.epochs, after_epoch=keep, progress=progress)
     return run

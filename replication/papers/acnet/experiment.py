@@ -198,14 +198,13 @@ def train(e: Experiment, progress: bool = True, select: bool = True,
         training.optimise(e.fabric, adams["discriminator"], terms["discriminator"], batch)
         return terms
 
-    def embed(split: data.Split) -> Embedded:
+    def measured(split: data.Split) -> dict[str, float]:
         found = e.embed(split)
         if split is e.sketch_set.val:
             show(run.epoch, found)
-        return found
+        return sketch_retrieval.four_metrics(found, e.convention)
 
-    keep = sketch_retrieval.selection(run, embed, e.splits() if select else {}, e.convention,
-                                      e.write_weights)
+    keep = sketch_retrieval.selection(run, measured, e.splits() if select else {}, e.write_weights)
 
     def after_epoch(epoch: int) -> dict[str, float]:
         return {} if stage == "generator" else keep(epoch)  # of no use without an extractor

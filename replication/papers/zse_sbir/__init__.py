@@ -24,7 +24,7 @@ from replication.papers.zse_sbir.experiment import (
     subsampled,
     train,
 )
-from replication.papers.zse_sbir.explain import (
+from replication.papers.zse_sbir.explanation import (
     check_parts,
     correspondences,
     drawn_pairs,
@@ -37,7 +37,7 @@ from replication.papers.zse_sbir.networks import ZSE
 from replication.papers.zse_sbir.objectives import loss_terms
 
 __all__ = ["SWITCHES", "UNUSED", "ZSE", "Config", "Pairs", "build", "check_parts",
-           "correspondences", "drawn_pairs", "explain", "first_batch", "gallery_of", "load_official",
-           "loss_terms", "measure", "measure_last", "nearest", "pair_scores", "plain_block",
-           "prepare", "projected", "query_tokens", "rankings", "read_parts", "score_block",
-           "shortlist_loss", "subsampled", "synthesis", "train"]
+           "correspondences", "drawn_pairs", "explain", "first_batch", "gallery_of",
+           "load_official", "loss_terms", "measure", "measure_last", "nearest", "pair_scores",
+           "plain_block", "prepare", "projected", "query_tokens", "rankings", "read_parts",
+           "score_block", "shortlist_loss", "subsampled", "synthesis", "train"]

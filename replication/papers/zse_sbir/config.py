@@ -109,9 +109,10 @@ class Config:
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Every how manieth sketch and photo is tested without testall."""
-        published = SUBSAMPLE.get(self.test_name, (1, 1))
-        return self.sketch_step or published[0], self.photo_step or published[1]
+        """Every how manieth sketch and photo is tested without testall; of single photos all."""
+        sketches, photos = SUBSAMPLE.get(self.test_name, (1, 1))
+        photos = 1 if self.match == "instance" else photos
+        return self.sketch_step or sketches, self.photo_step or photos
 
     def run_key(self) -> dict:
         """The fields that decide the weights: a checkpoint continues a run with the same ones."""
@@ -130,5 +131,6 @@ SWITCHES = {
     "no triplet loss": {"triplet_weight": 0.0},
     "no relation loss": {"relation_weight": 0.0},
     "two layers of cross-attention": {"number": 2},
+    "one learning rate": {"cross_rate": 1.0, "relation_rate": 1.0},
     "untrained": {"epoch": 0},
 }

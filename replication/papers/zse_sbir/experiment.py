@@ -258,7 +258,8 @@ def train(e: Experiment, progress: bool = True, select: bool = True) -> training
     """Trains to the last epoch, from the folder's checkpoint where it holds one of this run.
 
     select: from `validate_from` on every epoch is evaluated by mAP@all of `retrieval` on a
-    subsample of the unseen classes, as published; without it only the last weights are kept.
+    subsample of the unseen classes, as published (match=instance: by Acc@1); without it only the
+    last weights are kept.
     """
     c = e.config
     run, pixels = begun(e, progress)
@@ -280,8 +281,8 @@ def train(e: Experiment, progress: bool = True, select: bool = True) -> training
 
     splits = {k: v if k == "unseen" and not c.testall else subsampled(v, c.steps)
               for k, v in e.splits().items()} if select else {}
-    keep = sketch_retrieval.selection(run, partial(ranking, e), splits, e.convention,
-                                      e.write_weights, figure=("mAP@all",),
+    keep = sketch_retrieval.selection(run, partial(measured, e), splits, e.write_weights,
+                                      figure=("Acc@1",) if c.match == "instance" else ("mAP@all",),
                                       first=min(c.validate_from, c.epoch - 1))
     training.fit(e.fabric, run, {"model": e.model}, {"adam": adam}, batches_of, step,
                  epochs=c.epoch, after_epoch=keep, progress=progress)
@@ -307,9 +308,11 @@ def rankings(e: Experiment, split: data.Split, mode: str = "", progress: bool = 
     return found | {"rn": scored(e, tokens, progress)}
 
 
-def ranking(e: Experiment, split: data.Split) -> Ranking:
-    """The ranking that `retrieval` asks for, with the weights that the model holds now."""
-    return rankings(e, split)[e.config.retrieval]
+def measured(e: Experiment, split: data.Split) -> dict[str, float]:
+    """What selects an epoch, by the ranking that `retrieval` asks for, in percent."""
+    found = rankings(e, split)[e.config.retrieval]
+    four = sketch_retrieval.four_metrics(found, e.convention)
+    return four | (sketch_retrieval.instance_metrics(found) if e.config.match == "instance" else {})
 
 
 def variant(e: Experiment, name: str, mode: str) -> str:

@@ -6,7 +6,6 @@ the cross-attention's weights are read, which do have places.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from replication import data, metrics
 from replication.papers.zse_sbir.networks import ZSE
 from replication.papers.zse_sbir.scoring import tower_tokens
 from replication.sketch_experiment import Experiment
-from replication.transforms import Preprocess, ink_box, read_image
+from replication.transforms import ink_box, read_image
 
 WAYS = ("cosine", "attention", "anchors")
 
@@ -191,15 +190,14 @@ def read_parts(folder: Path) -> dict[str, dict[str, list[list[float]]]]:
     return json.loads(file.read_text())
 
 
-def in_input(centre: Sequence[float], file: Path, preprocess: Preprocess) -> np.ndarray:
-    """A place (x, y) of a picture file in 0..1, as a place of the network's input in 0..1."""
-    if preprocess.resize == "squash":
-        return np.array(centre)
-    image = read_image(file)
+def in_input(places: Float[np.ndarray, "n 2"], sketch: Path) -> Float[np.ndarray, "n 2"]:
+    """Places (x, y) of a sketch file in 0..1, as places of the network's input in 0..1: the sketch
+    is cut to its ink and padded to a square."""
+    image = read_image(sketch)
     left, top, right, bottom = ink_box(image)
     size = max(right - left, bottom - top)
     spare = np.array([size - (right - left), size - (bottom - top)]) / 2
-    return (np.array(centre) * image.size - (left, top) + spare) / size
+    return (np.asarray(places) * image.size - (left, top) + spare) / size
 
 
 @dataclass(frozen=True)
@@ -240,15 +238,15 @@ def check_parts(e: Experiment, split: data.Split, parts: dict, by: str = "cosine
         for (s, p), weight in zip(some, weights, strict=True):
             files = split.sketch.path(s), split.photo.path(p)
             known = [parts[f.relative_to(root).as_posix()] for f in files]
-            found = _pair_shares(weight, *known, files[0], e.preprocess.of("sketch"))
+            found = _pair_shares(weight, *known, files[0])
             if found is not None:
                 rows.append(found[0])
                 asked += found[1]
     return PartCheck(*np.array(rows).T.copy(), asked)
 
 
-def _pair_shares(weight: np.ndarray, of_sketch: dict, of_photo: dict, file: Path,
-                 rule: Preprocess) -> tuple[np.ndarray, int] | None:
+def _pair_shares(weight: np.ndarray, of_sketch: dict, of_photo: dict, sketch: Path
+                 ) -> tuple[np.ndarray, int] | None:
     side = round(len(weight) ** 0.5)
     names = [name for name, spots in of_photo.items() for _ in spots]
     spots = np.array([spot for found in of_photo.values() for spot in found])
@@ -258,11 +256,9 @@ def _pair_shares(weight: np.ndarray, of_sketch: dict, of_photo: dict, file: Path
     middles = (np.indices((side, side)).reshape(2, -1).T[:, ::-1] + 0.5) / side  # (n, x y)
     nearest = np.linalg.norm(middles[:, None] - spots[None], axis=2).argmin(1)
     named = np.array(names)[nearest]  # of every photo patch, the part it lies nearest to
-    hits = []
-    for name in common:
-        for centre in of_sketch[name]:
-            x, y = (in_input(centre, file, rule) * side).astype(int).clip(0, side - 1)
-            patch = y * side + x
-            hits.append((named[weight[patch].argmax()] == name, (named == name).mean(),
-                         named[patch] == name))
+    asked = [name for name in common for _ in of_sketch[name]]
+    places = in_input(np.array([spot for name in common for spot in of_sketch[name]]), sketch)
+    x, y = (places * side).astype(int).clip(0, side - 1).T
+    hits = [(named[weight[patch].argmax()] == name, (named == name).mean(), named[patch] == name)
+            for name, patch in zip(asked, y * side + x, strict=True)]
     return np.mean(hits, axis=0, dtype=float), len(hits)
