@@ -19,6 +19,7 @@ NORMALISATIONS = {"imagenet": IMAGENET, "clip": CLIP, "half": HALF}
 
 Resize = Literal["squash", "crop", "pad", "ink"]
 INK = 300  # sum of a pixel's channels up to which it is a stroke, not paper
+FAINTEST = 60  # least range of such sums in a picture that has strokes at all
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,12 @@ class Preprocess:
 
 def ink_box(image: Image.Image, around: int = 10) -> tuple[int, int, int, int]:
     """Left, top, right, bottom (pixels) of a sketch's strokes with `around` pixels on every side,
-    inside the picture. Raises ValueError for a picture without strokes."""
-    ink = np.asarray(image, np.int32).sum(2) <= INK
-    if not ink.any():
+    inside the picture. Where no pixel is as dark as a stroke (a pencil's, a thin one's), strokes are
+    what is darker than the middle of the picture's range. Raises ValueError for an empty one."""
+    tone = np.asarray(image, np.int32).sum(2)
+    darkest, lightest = int(tone.min()), int(tone.max())
+    ink = tone <= (INK if darkest <= INK else (darkest + lightest) // 2)
+    if darkest > INK and lightest - darkest < FAINTEST:
         raise ValueError("no ink: every pixel is lighter than a stroke; is it an empty sketch?")
     (top, bottom), (left, right) = (np.flatnonzero(ink.any(axis))[[0, -1]] for axis in (1, 0))
     width, height = image.size

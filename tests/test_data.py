@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from replication import data
-from replication.transforms import Preprocess, read_image
+from replication.transforms import Preprocess, ink_box, read_image
 
 
 @pytest.fixture
@@ -246,6 +246,16 @@ def test_sketches_may_have_a_rule_of_their_own():
     assert (found[:15] == 255).all() and (found[65:] == 255).all()
     assert np.array_equal(rule.of("photo").resized(drawing), Preprocess(80).resized(drawing))
     assert rule.of("sketch").pixel_key() != rule.of("photo").pixel_key() == rule.pixel_key()
+
+
+def test_faint_strokes_are_found_and_dark_ones_keep_the_published_limit():
+    faint = Image.new("RGB", (100, 100), (240, 240, 240))
+    faint.putpixel((50, 60), (150, 150, 150))
+    assert ink_box(faint) == (40, 50, 61, 71)
+    dark = Image.new("RGB", (100, 100), "white")
+    dark.putpixel((50, 60), (100, 100, 100))
+    dark.putpixel((20, 20), (101, 100, 100))  # a sum of 301 is paper
+    assert ink_box(dark) == (40, 50, 61, 71)
 
 
 def test_a_sketch_without_ink_is_named(sketch_set, own_cache):
