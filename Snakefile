@@ -17,6 +17,8 @@ TABLES = [f"book/_generated/{name}_{table}.md" for name, paper in PAPERS.items()
           for table in ("published", "demo", "subset", "deviations", "conventions")]
 LISTED = [p for name in PAPERS for p in report.listed_runs(paths.BOOK, name)]
 TABLES += [f"book/_generated/{p.parts[-3]}_{p.stem}.md" for p in LISTED]
+SPEEDS = {name: report.speeds(name) for name in PAPERS}
+TABLES += [f"book/_generated/{name}_speed.md" for name, files in SPEEDS.items() if files]
 CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css")
             for p in paths.BOOK.rglob(pattern)
             if not {"_build", "_generated", "runs", ".ipynb_checkpoints"} & set(p.parts)]
@@ -50,7 +52,8 @@ rule book:
 rule tables:
     input:
         map(executed, RUNS), "README.md",
-        [str(p.relative_to(paths.ROOT)) for p in [*paths.BOOK.glob("*/records/*.json"), *LISTED]],
+        [str(p.relative_to(paths.ROOT)) for p in [*paths.BOOK.glob("*/records/*.json"), *LISTED,
+                                                  *sum(SPEEDS.values(), [])]],
         [str((p.folder / "paper.yml").relative_to(paths.ROOT)) for p in PAPERS.values()]
     output: TABLES, "book/_generated/state.md"
     shell: "python -m replication report"

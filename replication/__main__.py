@@ -98,7 +98,8 @@ def keep(name: Annotated[str, typer.Argument(help="paper/experiment that has run
     """Copy a run (notebook, record, its reported embeddings) into book/<paper>/records, to commit.
 
     Kept records stand in the README and let `verify` work on another machine. Of many runs side
-    by side (switches, ablations) the notebook is kept and their list, runs.csv.
+    by side (switches, ablations) the notebook is kept and their list, runs.csv; of one without
+    a record the notebook alone.
     """
     from replication.records import read_record, write_record
     from replication.verification import located
@@ -123,11 +124,13 @@ def _keep_listed(name: str, paper: Paper, experiment: Experiment, source: Path) 
     from replication.notebooks import stamp_of
 
     parameters = (stamp_of(source) or {}).get("parameters", {})
-    runs = paths.user_path(parameters.get("save_root", "")) / "runs.csv"
-    if not source.exists() or not runs.is_file():
-        raise ValueError(f"{name} has no list of runs here: python -m replication run {name}")
+    folder = parameters.get("save_root", parameters.get("save", ""))
+    runs = paths.user_path(folder) / "runs.csv"
+    if not source.exists():
+        raise ValueError(f"{name} has not run here: python -m replication run {name}")
     target = paper.folder / "records" / source.name
-    paths.write_atomic(target.with_suffix(".csv"), runs.read_text())
+    if runs.is_file():
+        paths.write_atomic(target.with_suffix(".csv"), runs.read_text())
     paths.write_atomic(target, source.read_bytes())
     typer.echo(f"kept {paths.shown(target)}")
 

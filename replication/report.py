@@ -1,5 +1,6 @@
 """Every table of the book and of the README, written from records. Never imports torch."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +37,8 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
                                         "No run on a real subset yet."),
                  "conventions": conventions_markdown(records),
                  "deviations": deviations_markdown(paper)}
+        if files := speeds(name):
+            pages["speed"] = speed_markdown(files)
         pages |= {file.stem: runs_markdown(file) for file in listed_runs(book, name)}
         for kind, text in pages.items():
             written.append(_write(book / "_generated" / f"{name}_{kind}.md", text))
@@ -108,17 +111,51 @@ def runs_markdown(file: Path) -> str:
     """A kept list of runs: each choice's mean over seeds, its spread, and the difference to what
     stands first, with the spread of that difference's two sides together."""
     runs = pd.read_csv(file)
-    values = runs.groupby("turned", sort=False)[f"mAP@all {COMMON}"].agg(["mean", "std", "count"])
+    main = f"mAP@all {COMMON}"
+    grouped = runs.groupby("turned", sort=False)
+    values = grouped[main].agg(["mean", "std", "count"])
     base = values.iloc[0]
     lines = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}", f"{v['mean'] - base['mean']:+.1f}",
               f"{(v['std'] ** 2 + base['std'] ** 2) ** 0.5:.1f}"] for name, v in values.iterrows()]
     lines[0][3:] = ["", ""]
+    others = [c for c in runs.columns if c.startswith(f"{main} ")]  # of another ranking
+    for column in others:
+        also = grouped[column].agg(["mean", "std"])
+        for line, v in zip(lines, also.itertuples(), strict=True):
+            line += [f"{v.mean:.1f}", f"{v.std:.1f}"]
     first = runs.iloc[0]
     head = (f"mAP@all ({COMMON}) on the unseen classes, {first.dataset} {first.split}, "
             f"{first.n_query:,} x {first.n_gallery:,}; {int(base['count'])} seeds; {first.device}, "
             f"torch {first.torch}; every run: `records/{file.name}`")
     columns = ["turned", "mean", "spread over seeds", "difference", "its spread"]
+    for name in (c.removeprefix(f"{main} ") for c in others):
+        columns += [f"{name}: mean", f"{name}: spread"]
     return f"{head}\n\n{_markdown(columns, lines)}\n"
+
+
+def speeds(paper: str) -> list[Path]:
+    """Benchmark results of a paper's pair scores, a file a device."""
+    return sorted(paths.ROOT.glob(f"benchmarks/results/{paper.split('_')[0]}_pairs_*.json"))
+
+
+def speed_markdown(files: list[Path]) -> str:
+    """Pairs a second against the plain loop of the same run, and hours for the full test."""
+    parts = []
+    names = {"plain": "plain loop, float32", "fast": "projected once, float32",
+             "plain_bf16": "plain loop, bf16", "fast_bf16": "projected once, bf16"}
+    for found in (json.loads(file.read_text()) for file in files):
+        lines = [[told, f"{found['pairs_per_second'][k]:,.0f}", f"{found['times_plain'][k]:.2f}",
+                  f"{found['largest_difference'][k]:.0e}",
+                  f"{found['hours_for_sketchy_25'][k]:,.0f}"] for k, told in names.items()]
+        machine = found["machine"]
+        device = found["device"] if found["device"] != "cpu" else \
+            f"{machine['cpu']}, {machine['cores']} cores"
+        parts.append(f"{device}, torch {machine['torch']}; {found['sketches']} x "
+                     f"{found['photos']} pairs; the arithmetic that is saved allows "
+                     f"{found['arithmetic_allows']:.2f} times\n\n" + _markdown(
+                         ["", "pairs a second", "times plain", "largest difference",
+                          "hours for Sketchy 100/25"], lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def state_markdown(book: Path | None = None) -> str:

@@ -1,9 +1,11 @@
 """Published cells against records: every status, and who may stand beside a published number."""
 
+import json
 import shutil
 from decimal import Decimal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from test_records import a_record
@@ -261,3 +263,17 @@ def test_a_kept_list_of_runs_becomes_a_table(tmp_path):
     assert "doodles 38/14, 1,008 x 336; 2 seeds; cpu" in text and "`records/many.csv`" in text
     assert "| as released | 12.0 | 2.8 |  |  |" in text
     assert "| no x | 20.0 | 0.0 | +8.0 | 2.8 |" in text
+    both = pd.read_csv(file).assign(**{"mAP@all trec sa": [1.0, 2.0, 5.0, 5.0]})
+    both.to_csv(file, index=False)
+    text = report.runs_markdown(file)
+    assert "| its spread | sa: mean | sa: spread |" in text
+    assert "| no x | 20.0 | 0.0 | +8.0 | 2.8 | 5.0 | 0.0 |" in text
+
+
+def test_a_benchmark_of_pairs_becomes_a_table(repo):
+    [file] = [f for f in report.speeds("zse_sbir") if f.stem.endswith("cpu")]
+    found, text = json.loads(file.read_text()), report.speed_markdown([file])
+    row = next(line for line in text.splitlines() if "projected once, float32" in line)
+    assert f"| {found['pairs_per_second']['fast']:,.0f} |" in row
+    assert f"| {found['times_plain']['fast']:.2f} |" in row
+    assert report.speeds("acnet") == []

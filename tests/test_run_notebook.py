@@ -180,10 +180,12 @@ def test_of_many_runs_the_notebook_and_their_list_are_kept(book, tmp_path, capsy
                "parameters": {"save_root": str(root)}}]
     (folder / "paper.yml").write_text(yaml.safe_dump({"title": "x", "experiments": listed}))
     code, text = called(capsys, "keep", "clip_prompt/many")
-    assert code == 1 and "has no list of runs here: python -m replication run" in text
+    assert code == 1 and "has not run here: python -m replication run" in text
     code, text = called(capsys, "run", "clip_prompt/many")
     assert code == 0, text
-    assert called(capsys, "keep", "clip_prompt/many")[0] == 1
+    assert called(capsys, "keep", "clip_prompt/many")[0] == 0
+    kept = [p.name for p in (folder / "records").iterdir()]
+    assert "many.ipynb" in kept and "many.csv" not in kept, "without a list the notebook alone"
     root.mkdir()
     (root / "runs.csv").write_text("turned,seed\nnothing,1\n")
     assert called(capsys, "keep", "clip_prompt/many")[0] == 0

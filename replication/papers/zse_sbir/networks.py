@@ -122,9 +122,9 @@ class CrossLayer(nn.Module):
         found = F.scaled_dot_product_attention(query, key, value,
                                                dropout_p=self.drop.p if self.training else 0.0)
         found = self.self_attn.linears[3](found.transpose(1, 2).flatten(2))
-        x = self.sublayer[0].norm(bypass + self.drop(found))
+        x = self.sublayer[0].norm(self.drop(found).add_(bypass))  # in place: a pass is dear here
         hidden = self.drop(F.relu(self.feed_forward.w_1(x), inplace=True))
-        return self.sublayer[1].norm(x + self.drop(self.feed_forward.w_2(hidden)))
+        return self.sublayer[1].norm(self.drop(self.feed_forward.w_2(hidden)).add_(x))
 
 
 class CrossAttention(nn.Module):
