@@ -82,8 +82,9 @@ class Preprocess:
 
 def ink_box(image: Image.Image, around: int = 10) -> tuple[int, int, int, int]:
     """Left, top, right, bottom (pixels) of a sketch's strokes with `around` pixels on every side,
-    inside the picture. Where no pixel is as dark as a stroke (a pencil's, a thin one's), strokes are
-    what is darker than the middle of the picture's range. Raises ValueError for an empty one."""
+    inside the picture. Where no pixel is as dark as INK (a pencil's stroke, a thin one), strokes
+    are what is darker than the middle of the picture's range. Raises ValueError for an empty one.
+    """
     tone = np.asarray(image, np.int32).sum(2)
     darkest, lightest = int(tone.min()), int(tone.max())
     ink = tone <= (INK if darkest <= INK else (darkest + lightest) // 2)

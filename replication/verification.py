@@ -55,12 +55,12 @@ def located(record: RunRecord, key: str) -> Path | None:
 def first_places(file: Path) -> str:
     """How the first places are shared: where few photos take them all, those are hubs."""
     saved = load_file(file)
-    found, _ = best(saved["scores"], 1) if "scores" in saved else \
-        top_k(saved["query"], saved["gallery"], 1)
+    scored = "scores" in saved
+    photos = saved["scores"].shape[1] if scored else len(saved["gallery"])
+    found, _ = best(saved["scores"], 1) if scored else top_k(saved["query"], saved["gallery"], 1)
     taken = found.flatten().bincount().sort(descending=True).values
     return (f"first places of {len(found)} queries go to {int((taken > 0).sum())} of "
-            f"{len(saved['gallery_labels'])} photos, {100 * taken[:3].sum() / len(found):.0f} % of "
-            "them to three")
+            f"{photos} photos, {100 * taken[:3].sum() / len(found):.0f} % of them to three")
 
 
 def _by_file(record: RunRecord) -> dict[str, list[Metric]]:

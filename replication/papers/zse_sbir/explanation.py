@@ -6,7 +6,7 @@ the cross-attention's weights are read, which do have places.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from replication.sketch_experiment import Experiment
 from replication.transforms import ink_box, read_image
 
 WAYS = ("cosine", "attention", "anchors")
+SHOWN = 192  # side of a picture that is looked at, pixels, about
 
 
 @torch.inference_mode()
@@ -99,7 +100,7 @@ def inked(sketch: Float[np.ndarray, "h w 3"], side: int) -> Bool[np.ndarray, " n
 class Explained:
     """A pair, what its patches say, and the score: all that a picture of it needs."""
 
-    sketch: Float[np.ndarray, "h w 3"]  # 0..1, as the network gets it
+    sketch: Float[np.ndarray, "h w 3"]  # 0..1, cut as the network gets it, larger
     photo: Float[np.ndarray, "h w 3"]
     weight: Float[np.ndarray, "n n"]
     sketch_attention: Float[np.ndarray, "side side"]
@@ -122,11 +123,13 @@ def explain(e: Experiment, sketch: Path, photo: Path, by: str = "cosine") -> Exp
     """Everything about one pair of files, with the weights that the model holds now."""
     parts, e_model = [], e.model.eval()
     for domain, file in (("sketch", sketch), ("photo", photo)):
-        pixels = e.preprocess.of(domain).resized(read_image(file, upright=True))[None].copy()
+        picture, rule = read_image(file, upright=True), e.preprocess.of(domain)
+        pixels = rule.resized(picture)[None].copy()
         images = e.preprocess.normalised(torch.from_numpy(pixels).to(e.fabric.device))
         attention = class_attention(e_model, images)[0].cpu().numpy()
         side = round(len(attention) ** 0.5)
-        parts.append((pixels[0] / 255, tower_tokens(e, pixels), attention.reshape(side, side)))
+        shown = replace(rule, size=side * round(SHOWN / side)).resized(picture) / 255
+        parts.append((shown, tower_tokens(e, pixels), attention.reshape(side, side)))
     (a, a_tokens, a_map), (b, b_tokens, b_map) = parts
     weight = correspondences(e_model, a_tokens, b_tokens, by)[0].float().cpu().numpy()
     with torch.inference_mode():
