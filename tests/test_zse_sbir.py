@@ -169,3 +169,9 @@ def test_another_checkpoint_is_refused_by_name(full, damage, told):
     with pytest.raises(backbones.WeightsError, match=told):
         zse_sbir.load_official(full, state)
     assert torch.equal(full.conv2d.weight, before)
+
+
+def test_the_chapters_counts_of_parameters_are_the_models(full, repo):
+    text = (repo / "book/zse_sbir/index.md").read_text()
+    for part in (full.sa, full.ca, full.conv2d, full.rn):
+        assert f"{sum(p.numel() for p in part.parameters()):,}" in text

@@ -230,7 +230,8 @@ def prepare(config: Config) -> Experiment:
 
 
 def load(model: ZSE, file: str) -> None:
-    """A whole checkpoint: the published .pth, or one that `export` wrote. Raises WeightsError."""
+    """A whole checkpoint: the published .pth, or a selection's .safetensors of another run. Raises
+    WeightsError."""
     path = paths.user_path(file)
     if not path.exists():
         raise backbones.WeightsError(f"no checkpoint {paths.shown(path)} (parameter load): the "
@@ -354,7 +355,8 @@ def measure(e: Experiment, run: training.Run, untrained: dict[str, Ranking],
             e.load(other)
             found = rankings(e, e.sketch_set.val, progress=progress)
         for mode in modes:
-            results.add(found[mode], variant(e, "trained", mode), other, save=found is not reported)
+            again = found is reported and mode == "rn"  # the same scores are not kept twice
+            results.add(found[mode], variant(e, "trained", mode), other, save=not again)
     e.load(chosen)
     return results, reported
 
