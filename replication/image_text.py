@@ -1,0 +1,356 @@
+"""Image-text retrieval: captioned test sets in their original layouts, and recall both ways.
+
+A set is images in a fixed order and, beneath each other, the captions of each image. Image to text
+a query is an image and any of its captions is right; text to image every caption is a query.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from replication import metrics, paths
+from replication.data import DatasetError, Images
+from replication.retrieval import cosine_scorer
+
+PER_IMAGE = 5  # captions of an image that count: the first ones
+TOP = (1, 5, 10)
+N_IMAGES = {  # of the official splits
+    "coco": {"train": 82_783, "restval": 30_504, "dev": 5_000, "test": 5_000},
+    "flickr30k": {"train": 29_000, "dev": 1_014, "test": 1_000},
+    "flickr8k": {"train": 6_000, "dev": 1_000, "test": 1_000},
+}
+PLACES = ("images", "images/val2014", "images/train2014", "val2014", "train2014",
+          "flickr30k-images", "flickr30k_images", "Flicker8k_Dataset", "Flickr8k_Dataset")
+LAYOUT = {
+    "coco": "annotations/ holds captions_{train,val}2014.json and VSE++'s coco_<split>_ids.npy or "
+            "Karpathy's dataset_coco.json; images/ the pictures, or its train2014/ and val2014/",
+    "flickr30k": "Karpathy's dataset_flickr30k.json and the pictures in images/",
+    "flickr8k": "captions.token.txt, {train,dev,test}_images.txt (or as the archive calls them) "
+                "and the pictures in images/",
+    "doodles": "prepare the set with `python -m data_prep.doodles --out <data_root>`",
+}
+PARTIAL = "allow_partial=True takes what is there and calls it a subset"
+Entry = tuple[str, list[str]]  # an image's file name, its captions in order
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Images and the captions of each, image by image. owner: the image's row of each caption,
+    ascending. kind: `full` is an official split with all of its images, `subset` any other part.
+    protocol: whose lists make the split. manifest: hash of names, sizes and captions."""
+
+    name: str
+    split: str
+    images: Images
+    texts: tuple[str, ...]
+    owner: Int64[np.ndarray, " caption"]
+    kind: Literal["demo", "subset", "full"]
+    protocol: str
+    manifest: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images, captions and different captions: images may share one word for word."""
+        return {"images": len(self.images), "captions": len(self.texts),
+                "different captions": len(set(self.texts))}
+
+    def captions_of(self, row: int) -> tuple[str, ...]:
+        """The captions of one image, in order."""
+        return self.texts[slice(*np.searchsorted(self.owner, (row, row + 1)))]
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{n:,} {what}" for what, n in self.counts.items())
+        return f"{self.name} {self.split} ({self.kind}): {counted}; {self.protocol}"
+
+
+# ------------------------------------------------------------------------------------ readers
+
+
+def read_captioned(data_root: str | Path, data_name: str, split: str = "test", *,
+                   allow_partial: bool = False) -> Captions:
+    """Reads `coco`, `flickr30k`, `flickr8k` or `doodles` in its original layout beneath data_root.
+
+    split: `train`, `dev` (or `val`), `test`; COCO has `restval` too, and `train+restval` joins two.
+    COCO is split by VSE++'s id arrays, without any by Karpathy's file. No picture is opened.
+    allow_partial: images that are not on disk are left out, counts may differ from the official
+    ones, and the set is a `subset`. Raises DatasetError that lists the offenders: an absent file or
+    split, ids without a caption, images that are not there or have fewer than five captions, counts
+    that differ.
+    """
+    if data_name not in LAYOUT:
+        raise DatasetError(f"no captioned set {data_name!r}: choose {', '.join(LAYOUT)}")
+    inside = "doodles_captions/coco" if data_name == "doodles" else data_name
+    folder = paths.user_path(data_root) / inside
+    by_ids = data_name == "doodles" or any(folder.glob("annotations/coco_*_ids.npy"))
+    read, protocol = (_flickr8k, "official lists") if data_name == "flickr8k" else \
+        (_coco, "VSE++ caption ids") if data_name in ("coco", "doodles") and by_ids else \
+        (_karpathy, "Karpathy split")
+    parts = ["dev" if part == "val" else part for part in split.split("+")]
+    entries = [entry for part in parts for entry in read(folder, data_name, part)]
+    place = {entry.name: f"{place}/{entry.name}" for place in reversed(PLACES)
+             if (folder / place).is_dir() for entry in os.scandir(folder / place)}
+    _check(folder, data_name, split, entries, place, allow_partial)
+    entries = [(image, texts[:PER_IMAGE]) for image, texts in entries if image in place]
+    kind = _kind(data_name, parts, entries, allow_partial)
+    return _made(folder, data_name, "+".join(parts), entries, place, kind, protocol)
+
+
+def _coco(folder: Path, name: str, part: str) -> Iterator[Entry]:
+    """Caption ids, those of an image one after the other."""
+    folder, year = folder / "annotations", "train2014" if part == "train" else "val2014"
+    listed = _one_of(name, [folder / f"coco_{part}_ids.npy"], folder.glob("coco_*_ids.npy"))
+    file = _one_of(name, [folder / f"captions_{year}.json"])
+    content, ids = _whole(file, json.loads), _whole(listed, _ids)
+    of_id = {i: (image, text) for i, image, text in
+             _fields(file, content, "annotations", "id", "image_id", "caption")}
+    file_of = dict(_fields(file, content, "images", "id", "file_name"))
+    _refuse([i for i in ids if i not in of_id or of_id[i][0] not in file_of],
+            f"of the {len(ids):,} ids of {paths.shown(listed)} are not in {paths.shown(file)}",
+            f"The first image there is {next(iter(file_of.values()))}: is it the captions file of "
+            "another split?")
+    _refuse([i for i, n in Counter(ids).items() if n > 1],
+            f"ids are in {paths.shown(listed)} more than once", "Copy it again")
+    for image, group in itertools.groupby(ids, lambda i: of_id[i][0]):
+        yield file_of[image], [of_id[i][1] for i in group]
+
+
+def _karpathy(folder: Path, name: str, part: str) -> Iterator[Entry]:
+    """COCO has its images' folder in the file too: they are found without it."""
+    wanted, part = f"dataset_{name}.json", "val" if part == "dev" else part
+    file = _one_of(name, [folder / wanted, folder / "annotations" / wanted])
+    content = _whole(file, json.loads)
+    rows = _fields(file, content, "images", "split", "filename", "sentences")
+    if (found := content.get("dataset", name)) != name:
+        raise DatasetError(f"{paths.shown(file)} is of {found!r}, not of {name!r}")
+    if part not in (there := dict.fromkeys(own for own, *_ in rows)):
+        raise DatasetError(f"{paths.shown(file)} has no split {part!r}; it has {', '.join(there)}")
+    for own, image, sentences in rows:
+        if own == part:
+            yield image, [text for text, in _fields(file, {image: sentences}, image, "raw")]
+
+
+def _flickr8k(folder: Path, name: str, part: str) -> Iterator[Entry]:
+    """A line of captions is `<image>#<k>`, tab, caption; a line of a split is an image."""
+    file = _one_of(name, [folder / n for n in ("captions.token.txt", "Flickr8k.token.txt")])
+    names = (f"{part}_images.txt", f"Flickr_8k.{part}Images.txt")
+    listed = _one_of(name, [folder / n for n in names], folder.glob("*mages.txt"))
+    captions: dict[str, list[tuple[int, str]]] = {}
+    for line in _whole(file, _lines):
+        key, tab, text = line.partition("\t")
+        image, _, k = key.rpartition("#")
+        if not (tab and image and k.isdecimal()):
+            raise DatasetError(f"{paths.shown(file)}: {line[:60]!r} is not <image>#<k>, tab, "
+                               "caption; unpack it again")
+        captions.setdefault(image, []).append((int(k), text))
+    images = _whole(listed, _lines)
+    _refuse([image for image in images if image not in captions],
+            f"of the {len(images):,} images of {paths.shown(listed)} have no caption in "
+            f"{paths.shown(file)}", "Take both from one archive")
+    for image in images:
+        yield image, [text for _, text in sorted(captions[image])]
+
+
+def _one_of(name: str, files: list[Path], others: Iterable[Path] = ()) -> Path:
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        there = ", ".join(sorted(file.name for file in others))
+        raise DatasetError(f"no {' or '.join(map(paths.shown, files))}"
+                           f"{f' (there are: {there})' if there else ''}. {name}: {LAYOUT[name]}")
+    return found
+
+
+def _whole(file: Path, parse):
+    try:
+        return parse(file.read_bytes())
+    except (ValueError, EOFError) as error:
+        raise DatasetError(f"{paths.shown(file)} is not whole, or another file ({error}): unpack "
+                           "it again") from None
+
+
+def _lines(content: bytes) -> list[str]:
+    lines = content.decode("utf-8").replace("\r\n", "\n").split("\n")
+    return [line for line in lines if line.strip()]
+
+
+def _ids(content: bytes) -> list[int]:
+    ids = np.load(io.BytesIO(content), allow_pickle=False)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise ValueError(f"{ids.dtype} {ids.shape}, not caption ids")
+    return ids.tolist()
+
+
+def _fields(file: Path, content: dict, key: str, *names: str) -> list[tuple]:
+    """The named fields of every row of a list in `content`."""
+    try:
+        return [tuple(row[name] for name in names) for row in content[key]]
+    except (KeyError, TypeError) as error:
+        raise DatasetError(f"{paths.shown(file)}: not every row of {key!r} has {', '.join(names)} "
+                           f"({error}); is it another file?") from None
+
+
+def _refuse(bad: list, told: str, what_to_do: str, most: int = 12) -> None:
+    if bad:
+        more = f" and {len(bad) - most:,} more" if len(bad) > most else ""
+        raise DatasetError(f"{len(bad):,} {told}: {', '.join(map(str, bad[:most]))}{more}. "
+                           f"{what_to_do}")
+
+
+def _check(folder: Path, name: str, split: str, entries: list[Entry], place: dict[str, str],
+           allow_partial: bool) -> None:
+    of = f"of the {len(entries):,} images of {name} {split}"
+    _refuse([image for image, n in Counter(image for image, _ in entries).items() if n > 1],
+            f"{of} are listed more than once, or their captions not together", "Copy the lists "
+            "again")
+    few = [image for image, texts in entries if len(texts) < PER_IMAGE]
+    _refuse([] if allow_partial else few, f"{of} have fewer than {PER_IMAGE} captions",
+            f"Take the lists from one source; {PARTIAL}")
+    missing = [image for image, _ in entries if image not in place]
+    _refuse(missing if not allow_partial or len(missing) == len(entries) else [],
+            f"{of} are not in {paths.shown(folder)}", f"{name}: {LAYOUT[name]}; {PARTIAL}")
+
+
+def _kind(name: str, parts: list[str], entries: list[Entry], allow_partial: bool) -> str:
+    official = [N_IMAGES.get(name, {}).get(part) for part in parts]
+    if None in official:
+        return "demo" if name == "doodles" else "subset"
+    counts = len(entries), sum(len(texts) for _, texts in entries)
+    wanted = sum(official), PER_IMAGE * sum(official)
+    if counts != wanted and not allow_partial:
+        raise DatasetError(f"{name} {'+'.join(parts)} has {counts[0]:,} images with {counts[1]:,} "
+                           f"captions, the official split {wanted[0]:,} with {wanted[1]:,}. Copy "
+                           f"its lists again; {PARTIAL}")
+    return "full" if counts == wanted else "subset"
+
+
+def _made(folder: Path, name: str, split: str, entries: list[Entry], place: dict[str, str],
+          kind: str, protocol: str) -> Captions:
+    files, digest = tuple(place[image] for image, _ in entries), hashlib.sha256()
+    for file, (image, texts) in zip(files, entries, strict=True):
+        digest.update(json.dumps([image, (folder / file).stat().st_size, texts]).encode())
+    images = Images(folder, files, ("",), np.zeros(len(files), np.int64), "photo")
+    owner = np.repeat(np.arange(len(files)), [len(texts) for _, texts in entries])
+    return Captions(name, split, images, tuple(text for _, texts in entries for text in texts),
+                    owner.astype(np.int64), kind, f"{protocol}, first {PER_IMAGE} captions, raw",
+                    "listing:" + digest.hexdigest()[:32])
+
+
+# ------------------------------------------------------------------------------------- recall
+
+
+@dataclass(frozen=True)
+class ImageTextRanks:
+    """Per-query ranks, 1 is best: of an image's best caption, and of a caption's image. With
+    folds, ranks are within the query's own fold."""
+
+    image_to_text: Int64[Tensor, " image"]
+    text_to_image: Int64[Tensor, " caption"]
+    owner: Int64[Tensor, " caption"]
+    n_folds: int = 1
+
+    def metrics(self) -> dict[str, float]:
+        """i2t_R@k, t2i_R@k for k = 1, 5, 10 and mean_R@1, the mean of both R@1, in 0..1; with
+        folds the mean over folds, which are of one size."""
+        return {name: float(values.mean()) for name, values in self._per_image().items()}
+
+    def median_ranks(self) -> dict[str, float]:
+        """i2t and t2i: median rank (mean of the middle two), with folds the mean over folds."""
+        sides = {"i2t": self.image_to_text, "t2i": self.text_to_image}
+        return {name: float(ranks.double().view(self.n_folds, -1).quantile(0.5, dim=1).mean())
+                for name, ranks in sides.items()}
+
+    def summary(self, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, dict[str, float]]:
+        """`metrics` with 95 % intervals (`metrics.summary`), over images: an image is drawn with
+        all of its captions, which are not independent queries."""
+        return metrics.summary(self._per_image(), n_bootstrap, seed)
+
+    def _per_image(self) -> dict[str, Float[Tensor, " image"]]:
+        """Values whose mean over images is the metric: a caption's hit goes to its image."""
+        n, values = len(self.image_to_text), {}
+        for k in TOP:
+            values[f"i2t_R@{k}"] = (self.image_to_text <= k).double()
+            hits = torch.bincount(self.owner, (self.text_to_image <= k).double(), n)
+            values[f"t2i_R@{k}"] = hits * n / len(self.owner)
+        return values | {"mean_R@1": (values["i2t_R@1"] + values["t2i_R@1"]) / 2}
+
+
+def image_text_ranks(images: Float[Tensor, "image dim"], texts: Float[Tensor, "caption dim"],
+                     owner: Int64[np.ndarray, " caption"] | Int64[Tensor, " caption"], *,
+                     n_folds: int = 1, chunk: int = 512) -> ImageTextRanks:
+    """Ranks both ways by cosine in float32, on the device of the embeddings; results on the CPU.
+
+    owner: row of each caption's image, ascending. Equal scores: the lower index first, as
+    `metrics.positive_ranks`. n_folds: 5 on COCO's 5,000 gives the 1K protocol, the mean over
+    consecutive folds of 1,000 images. chunk: images of a block of scores, which is chunk x (their
+    captions); each pair is scored once. Raises ValueError where shapes or owner do not fit, folds
+    are not of one size, or an embedding is not finite (with its row).
+    """
+    owner = torch.as_tensor(owner).long().cpu()
+    first = _first_captions(images, texts, owner, n_folds, chunk)
+    size, parts = len(images) // n_folds, []
+    for start in range(0, len(images), size):
+        rows, columns = slice(start, start + size), slice(first[start], first[start + size])
+        parts.append(_ranks(images[rows], texts[columns], owner[columns] - start, chunk))
+    return ImageTextRanks(*map(torch.cat, zip(*parts, strict=True)), owner, n_folds)
+
+
+def _first_captions(images, texts, owner, n_folds: int, chunk: int) -> list[int]:
+    """Each image's first caption, and the end; checks what came in."""
+    if images.ndim != 2 or texts.ndim != 2 or owner.shape != texts.shape[:1]:
+        raise ValueError(f"images are {tuple(images.shape)}, captions {tuple(texts.shape)}, owner "
+                         f"{tuple(owner.shape)}: two matrices, and a row for each caption")
+    rows = torch.arange(len(images) + 1)
+    if not torch.equal(owner.unique_consecutive(), rows[:-1]):
+        raise ValueError("owner must ascend from 0, and every image have a caption")
+    for what, embeddings in (("image", images), ("caption", texts)):
+        if bad := (~embeddings.isfinite().all(1)).nonzero().flatten().tolist():
+            raise ValueError(f"embedding of {what} {bad[0]} is NaN or infinite")
+    if chunk < 1 or n_folds < 1:
+        raise ValueError(f"chunk is {chunk}, n_folds {n_folds}: they must be 1 or more")
+    first = torch.searchsorted(owner, rows)
+    each = first[:: max(1, len(images) // n_folds)].diff().tolist()
+    if not len(images) or len(images) % n_folds or len(set(each)) > 1 < n_folds:
+        raise ValueError(f"{len(images)} images with {len(texts)} captions do not make {n_folds} "
+                         "folds of one size")
+    return first.tolist()
+
+
+@torch.no_grad()
+def _ranks(images, texts, owner, chunk: int) -> tuple[Tensor, Tensor]:
+    """An image's captions lie in the diagonal block of its chunk: these come first and give the
+    scores that all other blocks are compared with. A block left of the diagonal holds captions of
+    lower index, one above it images of lower index: there equal scores are ahead."""
+    owner, device = owner.to(images.device), images.device
+    rows = [slice(i, min(i + chunk, len(images))) for i in range(0, len(images), chunk)]
+    ends = torch.searchsorted(owner, owner.new_tensor([0, *(r.stop for r in rows)])).tolist()
+    columns = [slice(*pair) for pair in itertools.pairwise(ends)]
+    scorers = [cosine_scorer(images, texts[c]) for c in columns]
+    best, own = (torch.empty(len(x), device=device) for x in (images, texts))
+    to_text, to_image = (torch.ones(len(x), dtype=torch.int64, device=device) for x in (best, own))
+    for r, c, scorer in zip(rows, columns, scorers, strict=True):
+        scores, image = scorer(r), owner[c] - r.start  # (rows, columns)
+        row, column = (torch.arange(n, device=device) for n in scores.shape)
+        mine = row[:, None] == image
+        best[r], place = scores.masked_fill(~mine, -torch.inf).max(1)  # of equal ones the first
+        own[c] = scores[image, column]
+        than, lower = best[r, None], column < place[:, None]
+        to_text[r] += torch.where(lower, scores >= than, scores > than).sum(1)
+        than, lower = own[c], row[:, None] < image
+        to_image[c] += torch.where(lower, scores >= than, scores > than).sum(0)
+    for i, j in itertools.permutations(range(len(rows)), 2):
+        r, c, scores = rows[i], columns[j], scorers[j](rows[i])
+        left, above = (torch.ge, torch.gt) if j < i else (torch.gt, torch.ge)
+        to_text[r] += left(scores, best[r, None]).sum(1, dtype=torch.int32)
+        to_image[c] += above(scores, own[c]).sum(0, dtype=torch.int32)
+    return to_text.cpu(), to_image.cpu()
