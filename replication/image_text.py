@@ -93,10 +93,9 @@ def read_captioned(data_root: str | Path, data_name: str, split: str = "test", *
         raise DatasetError(f"no captioned set {data_name!r}: choose {', '.join(LAYOUT)}")
     inside = "doodles_captions/coco" if data_name == "doodles" else data_name
     folder = paths.user_path(data_root) / inside
-    by_ids = data_name == "doodles" or any(folder.glob("annotations/coco_*_ids.npy"))
-    read, protocol = (_flickr8k, "official lists") if data_name == "flickr8k" else \
-        (_coco, "VSE++ caption ids") if data_name in ("coco", "doodles") and by_ids else \
-        (_karpathy, "Karpathy split")
+    read, protocol = READERS[data_name]
+    if data_name == "coco" and not any(folder.glob("annotations/coco_*_ids.npy")):
+        read, protocol = READERS["flickr30k"]
     parts = ["dev" if part == "val" else part for part in split.split("+")]
     entries = [entry for part in parts for entry in read(folder, data_name, part)]
     place = {entry.name: f"{place}/{entry.name}" for place in reversed(PLACES)
@@ -118,8 +117,8 @@ def _coco(folder: Path, name: str, part: str) -> Iterator[Entry]:
     file_of = dict(_fields(file, content, "images", "id", "file_name"))
     _refuse([i for i in ids if i not in of_id or of_id[i][0] not in file_of],
             f"of the {len(ids):,} ids of {paths.shown(listed)} are not in {paths.shown(file)}",
-            f"The first image there is {next(iter(file_of.values()))}: is it the captions file of "
-            "another split?")
+            f"The first image there is {next(iter(file_of.values()), None)}: is it the captions "
+            "file of another split?")
     _refuse([i for i, n in Counter(ids).items() if n > 1],
             f"ids are in {paths.shown(listed)} more than once", "Copy it again")
     for image, group in itertools.groupby(ids, lambda i: of_id[i][0]):
@@ -127,7 +126,7 @@ def _coco(folder: Path, name: str, part: str) -> Iterator[Entry]:
 
 
 def _karpathy(folder: Path, name: str, part: str) -> Iterator[Entry]:
-    """COCO has its images' folder in the file too: they are found without it."""
+    """An image's folder, which COCO's file names too, is not needed: images are found by name."""
     wanted, part = f"dataset_{name}.json", "val" if part == "dev" else part
     file = _one_of(name, [folder / wanted, folder / "annotations" / wanted])
     content = _whole(file, json.loads)
@@ -160,6 +159,10 @@ def _flickr8k(folder: Path, name: str, part: str) -> Iterator[Entry]:
             f"{paths.shown(file)}", "Take both from one archive")
     for image in images:
         yield image, [text for _, text in sorted(captions[image])]
+
+
+READERS = {"coco": (_coco, "VSE++ caption ids"), "doodles": (_coco, "as COCO's caption ids"),
+           "flickr30k": (_karpathy, "Karpathy split"), "flickr8k": (_flickr8k, "official lists")}
 
 
 def _one_of(name: str, files: list[Path], others: Iterable[Path] = ()) -> Path:
