@@ -89,7 +89,7 @@ def main() -> None:
     parser = timing.options(__doc__.splitlines()[0], 10 if cuda else 3)
     parser.add_argument("--sketches", type=int, default=32 if cuda else 8)
     parser.add_argument("--photos", type=int, default=512 if cuda else 64)
-    parser.add_argument("--pairs", type=int, default=256 if cuda else 32, help="scored at once")
+    parser.add_argument("--pairs", type=int, default=256 if cuda else 8, help="scored at once")
     options = parser.parse_args()
     record = {"machine": machine()} | measured(options)
     timing.write(record, options.out, f"zse_pairs_{options.device}")
