@@ -1,6 +1,8 @@
 """Every table of the book and of the README, written from records. Never imports torch."""
 
+import base64
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -42,6 +44,11 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
         pages |= {file.stem: runs_markdown(file) for file in listed_runs(book, name)}
         for kind, text in pages.items():
             written.append(_write(book / "_generated" / f"{name}_{kind}.md", text))
+        for notebook in sorted((book / name).glob("r*/explain*.ipynb")):
+            picture = first_picture(notebook)
+            if picture:
+                file = book / "_generated" / f"{name}_{notebook.stem}.jpg"
+                written.append(paths.write_atomic(file, picture))
     written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
     return [*written, _write(readme, _with_results(readme, book))]
 
@@ -131,6 +138,16 @@ def runs_markdown(file: Path) -> str:
     for name in (c.removeprefix(f"{main} ") for c in others):
         columns += [f"{name}: mean", f"{name}: spread"]
     return f"{head}\n\n{_markdown(columns, lines)}\n"
+
+
+def first_picture(notebook: Path) -> bytes:
+    """The first photograph-like picture (JPEG) that an executed notebook shows; empty for none."""
+    cells = json.loads(notebook.read_text())["cells"]
+    shown = ("".join(o.get("data", {}).get("text/html", "")) for c in cells
+             for o in c.get("outputs", []))
+    found = next(filter(None, (re.search(r"data:image/jpeg;base64,([^\"]+)", h) for h in shown)),
+                 None)
+    return base64.b64decode(found[1]) if found else b""
 
 
 def speeds(paper: str) -> list[Path]:

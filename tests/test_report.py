@@ -277,3 +277,16 @@ def test_a_benchmark_of_pairs_becomes_a_table(repo):
     assert f"| {found['pairs_per_second']['fast']:,.0f} |" in row
     assert f"| {found['times_plain']['fast']:.2f} |" in row
     assert report.speeds("acnet") == []
+
+
+def test_the_first_picture_of_a_notebook_is_found(tmp_path):
+    shown = [{"text/html": "<p>no picture</p>"},
+             {"text/html": ['<img src="data:image/svg+xml;base64,', 'AAAA">']},
+             {"text/html": '<img alt="x" src="data:image/jpeg;base64,aGVsbG8=">'}]
+    cells = [{"cell_type": "markdown", "source": ""},
+             {"cell_type": "code", "outputs": [{"data": d} for d in shown]}]
+    file = tmp_path / "explain.ipynb"
+    file.write_text(json.dumps({"cells": cells}))
+    assert report.first_picture(file) == b"hello"
+    file.write_text(json.dumps({"cells": cells[:1]}))
+    assert report.first_picture(file) == b""
