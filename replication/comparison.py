@@ -20,7 +20,7 @@ COLUMNS = ["id", "quoted", "table", "method", "variant", "dataset", "split", "pr
 _OWN = ["paper", "experiment", "dataset", "split", "protocol", "metric", "convention"]
 _TAIL = ["interval", "seeds", "counts", "device", "run"]
 SELECTIONS = ["unseen", "seen", "last"]
-VARIANTS = ["chance", "pixels", "untrained", "trained"]
+VARIANTS = ["chance", "pixels", "untrained sa", "untrained", "trained"]
 
 
 def comparison(paper: Paper, records: list[RunRecord]) -> pd.DataFrame:
