@@ -528,7 +528,7 @@ def test_a_run_may_be_given_more_epochs_but_in_two_stages():
 @pytest.mark.parametrize(("name", "weights", "told"), [
     ("resnet5", "default", "timm knows no model 'resnet5'; nearest: resnet50"),
     ("resnet50", "in2k", "resnet50 has no published weights 'in2k'; it has: .*a1_in1k.*`none`"),
-    ("resnet18", "doodles", "weights='doodles' are for doodle-resnet, doodle-vit, not for resnet18"),
+    ("resnet18", "doodles", "are for doodle-resnet, doodle-vit, not for resnet18"),
     ("resnet18", "/no/where/here.pth", "no weights file .*here.pth .parameter weights"),
 ])
 def test_weights_that_cannot_be_had_are_told_with_the_way_out(name, weights, told):
