@@ -7,6 +7,7 @@ photos, and ranks as `Embedded`; a network that scores pairs ranks as `Scored`.
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ ALL_CONVENTIONS = tuple(CONVENTIONS.values())
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(ABC):
     """Sketches (queries) and photos (gallery) of a split, and what ranks the photos for each."""
 
     split: Split
@@ -46,13 +47,13 @@ class Ranking:
     def gallery_labels(self) -> Int64[Tensor, " g"]:
         return torch.from_numpy(self.split.photo.labels)
 
+    @abstractmethod
     def scores(self, rows: slice | list[int]) -> Float[Tensor, "chunk g"]:
         """Scores of some sketches with every photo; higher is better."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What a file has to hold so that the scores can be computed again."""
-        raise NotImplementedError
+        """What a file has to hold so that the scores can be computed again; empty: not kept."""
 
 
 @dataclass(frozen=True)

@@ -175,3 +175,11 @@ def test_the_chapters_counts_of_parameters_are_the_models(full, repo):
     text = (repo / "book/zse_sbir/index.md").read_text()
     for part in (full.sa, full.ca, full.conv2d, full.rn):
         assert f"{sum(p.numel() for p in part.parameters()):,}" in text
+
+
+def test_the_chapters_arithmetic_of_a_pair_is_the_benchmarks(repo):
+    from benchmarks.zse_pairs import FULL, multiplications
+
+    text = (repo / "book/zse_sbir/index.md").read_text()
+    assert f"about {multiplications(True):.1f} billion multiply-adds" in text
+    assert f"{FULL / 1e6:.0f} million" in text
