@@ -16,7 +16,8 @@ import torch
 from benchmarks import timing
 from benchmarks.evaluation import machine, peak_gb
 from benchmarks.timing import seconds
-from replication.image_text import PER_IMAGE, image_text_ranks
+from replication.captioned import PER_IMAGE
+from replication.image_text import image_text_ranks
 from replication.retrieval import cosine_scorer, iter_scores
 
 N_IMAGES, DIM, FOLDS = 5_000, 512, 5

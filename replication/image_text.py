@@ -1,255 +1,23 @@
-"""Image-text retrieval: captioned test sets in their original layouts, and recall both ways.
+"""Image-text retrieval: recall both ways.
 
-A set is images in a fixed order and, beneath each other, the captions of each image. Image to text
-a query is an image and any of its captions is right; text to image every caption is a query.
+Image to text a query is an image and any of its captions is right; text to image every caption is
+a query and its image is right.
 """
 
-import hashlib
-import io
 import itertools
-import json
-import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from replication import metrics, paths
-from replication.data import DatasetError, Images
+from replication import metrics
 from replication.retrieval import cosine_scorer
 
-PER_IMAGE = 5  # captions of an image that count: the first ones
 TOP = (1, 5, 10)
-N_IMAGES = {  # of the official splits
-    "coco": {"train": 82_783, "restval": 30_504, "dev": 5_000, "test": 5_000},
-    "flickr30k": {"train": 29_000, "dev": 1_014, "test": 1_000},
-    "flickr8k": {"train": 6_000, "dev": 1_000, "test": 1_000},
-}
-PLACES = ("images", "images/val2014", "images/train2014", "val2014", "train2014",
-          "flickr30k-images", "flickr30k_images", "Flicker8k_Dataset", "Flickr8k_Dataset")
-LAYOUT = {
-    "coco": "annotations/ holds captions_{train,val}2014.json and VSE++'s coco_<split>_ids.npy or "
-            "Karpathy's dataset_coco.json; images/ the pictures, or its train2014/ and val2014/",
-    "flickr30k": "Karpathy's dataset_flickr30k.json and the pictures in images/",
-    "flickr8k": "captions.token.txt, {train,dev,test}_images.txt (or as the archive calls them) "
-                "and the pictures in images/",
-    "doodles": "prepare the set with `python -m data_prep.doodles --out <data_root>`",
-}
-PARTIAL = "allow_partial=True takes what is there and calls it a subset"
-Entry = tuple[str, list[str]]  # an image's file name, its captions in order
-
-
-@dataclass(frozen=True)
-class Captions:
-    """Images and the captions of each, image by image. owner: the image's row of each caption,
-    ascending. kind: `full` is an official split with all of its images, `subset` any other part.
-    protocol: whose lists make the split. manifest: hash of names, sizes and captions."""
-
-    name: str
-    split: str
-    images: Images
-    texts: tuple[str, ...]
-    owner: Int64[np.ndarray, " caption"]
-    kind: Literal["demo", "subset", "full"]
-    protocol: str
-    manifest: str
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Images, captions and different captions: images may share one word for word."""
-        return {"images": len(self.images), "captions": len(self.texts),
-                "different captions": len(set(self.texts))}
-
-    def captions_of(self, row: int) -> tuple[str, ...]:
-        """The captions of one image, in order."""
-        return self.texts[slice(*np.searchsorted(self.owner, (row, row + 1)))]
-
-    def __str__(self) -> str:
-        counted = ", ".join(f"{n:,} {what}" for what, n in self.counts.items())
-        return f"{self.name} {self.split} ({self.kind}): {counted}; {self.protocol}"
-
-
-# ------------------------------------------------------------------------------------ readers
-
-
-def read_captioned(data_root: str | Path, data_name: str, split: str = "test", *,
-                   allow_partial: bool = False) -> Captions:
-    """Reads `coco`, `flickr30k`, `flickr8k` or `doodles` in its original layout beneath data_root.
-
-    split: `train`, `dev` (or `val`), `test`; COCO has `restval` too, and `train+restval` joins two.
-    COCO is split by VSE++'s id arrays, without any by Karpathy's file. No picture is opened.
-    allow_partial: images that are not on disk are left out, counts may differ from the official
-    ones, and the set is a `subset`. Raises DatasetError that lists the offenders: an absent file or
-    split, ids without a caption, images that are not there or have fewer than five captions, counts
-    that differ.
-    """
-    if data_name not in LAYOUT:
-        raise DatasetError(f"no captioned set {data_name!r}: choose {', '.join(LAYOUT)}")
-    inside = "doodles_captions/coco" if data_name == "doodles" else data_name
-    folder = paths.user_path(data_root) / inside
-    read, protocol = READERS[data_name]
-    if data_name == "coco" and not any(folder.glob("annotations/coco_*_ids.npy")):
-        read, protocol = READERS["flickr30k"]
-    parts = ["dev" if part == "val" else part for part in split.split("+")]
-    entries = [entry for part in parts for entry in read(folder, data_name, part)]
-    place = {entry.name: f"{place}/{entry.name}" for place in reversed(PLACES)
-             if (folder / place).is_dir() for entry in os.scandir(folder / place)}
-    _check(folder, data_name, split, entries, place, allow_partial)
-    entries = [(image, texts[:PER_IMAGE]) for image, texts in entries if image in place]
-    kind = _kind(data_name, parts, entries, allow_partial)
-    return _made(folder, data_name, "+".join(parts), entries, place, kind, protocol)
-
-
-def _coco(folder: Path, name: str, part: str) -> Iterator[Entry]:
-    """Caption ids, those of an image one after the other."""
-    folder, year = folder / "annotations", "train2014" if part == "train" else "val2014"
-    listed = _one_of(name, [folder / f"coco_{part}_ids.npy"], folder.glob("coco_*_ids.npy"))
-    file = _one_of(name, [folder / f"captions_{year}.json"])
-    content, ids = _whole(file, json.loads), _whole(listed, _ids)
-    of_id = {i: (image, text) for i, image, text in
-             _fields(file, content, "annotations", "id", "image_id", "caption")}
-    file_of = dict(_fields(file, content, "images", "id", "file_name"))
-    _refuse([i for i in ids if i not in of_id or of_id[i][0] not in file_of],
-            f"of the {len(ids):,} ids of {paths.shown(listed)} are not in {paths.shown(file)}",
-            f"The first image there is {next(iter(file_of.values()), None)}: is it the captions "
-            "file of another split?")
-    _refuse([i for i, n in Counter(ids).items() if n > 1],
-            f"ids are in {paths.shown(listed)} more than once", "Copy it again")
-    for image, group in itertools.groupby(ids, lambda i: of_id[i][0]):
-        yield file_of[image], [of_id[i][1] for i in group]
-
-
-def _karpathy(folder: Path, name: str, part: str) -> Iterator[Entry]:
-    """An image's folder, which COCO's file names too, is not needed: images are found by name."""
-    wanted, part = f"dataset_{name}.json", "val" if part == "dev" else part
-    file = _one_of(name, [folder / wanted, folder / "annotations" / wanted])
-    content = _whole(file, json.loads)
-    rows = _fields(file, content, "images", "split", "filename", "sentences")
-    if (found := content.get("dataset", name)) != name:
-        raise DatasetError(f"{paths.shown(file)} is of {found!r}, not of {name!r}")
-    if part not in (there := dict.fromkeys(own for own, *_ in rows)):
-        raise DatasetError(f"{paths.shown(file)} has no split {part!r}; it has {', '.join(there)}")
-    for own, image, sentences in rows:
-        if own == part:
-            yield image, [text for text, in _fields(file, {image: sentences}, image, "raw")]
-
-
-def _flickr8k(folder: Path, name: str, part: str) -> Iterator[Entry]:
-    """A line of captions is `<image>#<k>`, tab, caption; a line of a split is an image."""
-    file = _one_of(name, [folder / n for n in ("captions.token.txt", "Flickr8k.token.txt")])
-    names = (f"{part}_images.txt", f"Flickr_8k.{part}Images.txt")
-    listed = _one_of(name, [folder / n for n in names], folder.glob("*mages.txt"))
-    captions: dict[str, list[tuple[int, str]]] = {}
-    for line in _whole(file, _lines):
-        key, tab, text = line.partition("\t")
-        image, _, k = key.rpartition("#")
-        if not (tab and image and k.isdecimal()):
-            raise DatasetError(f"{paths.shown(file)}: {line[:60]!r} is not <image>#<k>, tab, "
-                               "caption; unpack it again")
-        captions.setdefault(image, []).append((int(k), text))
-    images = _whole(listed, _lines)
-    _refuse([image for image in images if image not in captions],
-            f"of the {len(images):,} images of {paths.shown(listed)} have no caption in "
-            f"{paths.shown(file)}", "Take both from one archive")
-    for image in images:
-        yield image, [text for _, text in sorted(captions[image])]
-
-
-READERS = {"coco": (_coco, "VSE++ caption ids"), "doodles": (_coco, "as COCO's caption ids"),
-           "flickr30k": (_karpathy, "Karpathy split"), "flickr8k": (_flickr8k, "official lists")}
-
-
-def _one_of(name: str, files: list[Path], others: Iterable[Path] = ()) -> Path:
-    found = next((file for file in files if file.is_file()), None)
-    if found is None:
-        there = ", ".join(sorted(file.name for file in others))
-        raise DatasetError(f"no {' or '.join(map(paths.shown, files))}"
-                           f"{f' (there are: {there})' if there else ''}. {name}: {LAYOUT[name]}")
-    return found
-
-
-def _whole(file: Path, parse):
-    try:
-        return parse(file.read_bytes())
-    except (ValueError, EOFError) as error:
-        raise DatasetError(f"{paths.shown(file)} is not whole, or another file ({error}): unpack "
-                           "it again") from None
-
-
-def _lines(content: bytes) -> list[str]:
-    lines = content.decode("utf-8").replace("\r\n", "\n").split("\n")
-    return [line for line in lines if line.strip()]
-
-
-def _ids(content: bytes) -> list[int]:
-    ids = np.load(io.BytesIO(content), allow_pickle=False)
-    if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise ValueError(f"{ids.dtype} {ids.shape}, not caption ids")
-    return ids.tolist()
-
-
-def _fields(file: Path, content: dict, key: str, *names: str) -> list[tuple]:
-    """The named fields of every row of a list in `content`."""
-    try:
-        return [tuple(row[name] for name in names) for row in content[key]]
-    except (KeyError, TypeError) as error:
-        raise DatasetError(f"{paths.shown(file)}: not every row of {key!r} has {', '.join(names)} "
-                           f"({error}); is it another file?") from None
-
-
-def _refuse(bad: list, told: str, what_to_do: str, most: int = 12) -> None:
-    if bad:
-        more = f" and {len(bad) - most:,} more" if len(bad) > most else ""
-        raise DatasetError(f"{len(bad):,} {told}: {', '.join(map(str, bad[:most]))}{more}. "
-                           f"{what_to_do}")
-
-
-def _check(folder: Path, name: str, split: str, entries: list[Entry], place: dict[str, str],
-           allow_partial: bool) -> None:
-    of = f"of the {len(entries):,} images of {name} {split}"
-    _refuse([image for image, n in Counter(image for image, _ in entries).items() if n > 1],
-            f"{of} are listed more than once, or their captions not together", "Copy the lists "
-            "again")
-    few = [image for image, texts in entries if len(texts) < PER_IMAGE]
-    _refuse([] if allow_partial else few, f"{of} have fewer than {PER_IMAGE} captions",
-            f"Take the lists from one source; {PARTIAL}")
-    missing = [image for image, _ in entries if image not in place]
-    _refuse(missing if not allow_partial or len(missing) == len(entries) else [],
-            f"{of} are not in {paths.shown(folder)}", f"{name}: {LAYOUT[name]}; {PARTIAL}")
-
-
-def _kind(name: str, parts: list[str], entries: list[Entry], allow_partial: bool) -> str:
-    official = [N_IMAGES.get(name, {}).get(part) for part in parts]
-    if None in official:
-        return "demo" if name == "doodles" else "subset"
-    counts = len(entries), sum(len(texts) for _, texts in entries)
-    wanted = sum(official), PER_IMAGE * sum(official)
-    if counts != wanted and not allow_partial:
-        raise DatasetError(f"{name} {'+'.join(parts)} has {counts[0]:,} images with {counts[1]:,} "
-                           f"captions, the official split {wanted[0]:,} with {wanted[1]:,}. Copy "
-                           f"its lists again; {PARTIAL}")
-    return "full" if counts == wanted else "subset"
-
-
-def _made(folder: Path, name: str, split: str, entries: list[Entry], place: dict[str, str],
-          kind: str, protocol: str) -> Captions:
-    files, digest = tuple(place[image] for image, _ in entries), hashlib.sha256()
-    for file, (image, texts) in zip(files, entries, strict=True):
-        digest.update(json.dumps([image, (folder / file).stat().st_size, texts]).encode())
-    images = Images(folder, files, ("",), np.zeros(len(files), np.int64), "photo")
-    owner = np.repeat(np.arange(len(files)), [len(texts) for _, texts in entries])
-    return Captions(name, split, images, tuple(text for _, texts in entries for text in texts),
-                    owner.astype(np.int64), kind, f"{protocol}, first {PER_IMAGE} captions, raw",
-                    "listing:" + digest.hexdigest()[:32])
-
-
-# ------------------------------------------------------------------------------------- recall
+# A convention's name -> consecutive folds whose mean it is: five of COCO's 5K test are the 1K one.
+FOLDS = {"image_text": 1, "image_text_5_folds": 5}
 
 
 @dataclass(frozen=True)
@@ -273,6 +41,23 @@ class ImageTextRanks:
         return {name: float(ranks.double().view(self.n_folds, -1).quantile(0.5, dim=1).mean())
                 for name, ranks in sides.items()}
 
+    def median_intervals(self, n_bootstrap: int = 1000, seed: int = 0
+                         ) -> dict[str, tuple[float, float]]:
+        """95 % intervals of `median_ranks`, over images as in `summary`, drawn fold by fold."""
+        n, draw = len(self.image_to_text) // self.n_folds, np.random.default_rng(seed)
+        sides = {"i2t": (self.image_to_text.numpy(), np.arange(len(self.image_to_text))),
+                 "t2i": (self.text_to_image.numpy(), self.owner.numpy())}
+        medians = {name: np.zeros(n_bootstrap) for name in sides}
+        for fold in range(self.n_folds):
+            for start in range(0, n_bootstrap, 50):  # 50 resamples at a time bound the memory
+                part = slice(start, min(start + 50, n_bootstrap))
+                count = draw.multinomial(n, np.full(n, 1 / n), part.stop - start)  # (sample, image)
+                for name, (ranks, image) in sides.items():
+                    own = image // n == fold
+                    medians[name][part] += _medians(ranks[own], count[:, image[own] - fold * n])
+        return {name: tuple(np.quantile(values / self.n_folds, (0.025, 0.975)).tolist())
+                for name, values in medians.items()}
+
     def summary(self, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, dict[str, float]]:
         """`metrics` with 95 % intervals (`metrics.summary`), over images: an image is drawn with
         all of its captions, which are not independent queries."""
@@ -288,15 +73,27 @@ class ImageTextRanks:
         return values | {"mean_R@1": (values["i2t_R@1"] + values["t2i_R@1"]) / 2}
 
 
+def _medians(ranks: Int64[np.ndarray, " query"], count: Int64[np.ndarray, "sample query"]
+             ) -> Float[np.ndarray, " sample"]:
+    """Each sample's median rank, a query being in it `count` times."""
+    order = np.argsort(ranks)
+    below = np.cumsum(count[:, order], axis=1)
+    middle = below[:, -1:] / 2
+    places = (below < middle).sum(1), (below <= middle).sum(1)  # the middle two, or one twice
+    return (ranks[order][places[0]] + ranks[order][places[1]]) / 2
+
+
 def image_text_ranks(images: Float[Tensor, "image dim"], texts: Float[Tensor, "caption dim"],
                      owner: Int64[np.ndarray, " caption"] | Int64[Tensor, " caption"], *,
-                     n_folds: int = 1, chunk: int = 512) -> ImageTextRanks:
+                     n_folds: int = 1, chunk: int = 512, half: bool = False
+                     ) -> ImageTextRanks:
     """Ranks both ways by cosine in float32, on the device of the embeddings; results on the CPU.
 
     owner: row of each caption's image, ascending. Equal scores: the lower index first, as
     `metrics.positive_ranks`. n_folds: 5 on COCO's 5,000 gives the 1K protocol, the mean over
     consecutive folds of 1,000 images. chunk: images of a block of scores, which is chunk x (their
-    captions); each pair is scored once. Raises ValueError where shapes or owner do not fit, folds
+    captions); each pair is scored once. half: scores are rounded to half precision before they are
+    compared, as the public code does: that makes ties. Raises ValueError where shapes or owner do not fit, folds
     are not of one size, or an embedding is not finite (with its row).
     """
     owner = torch.as_tensor(owner).long().cpu()
@@ -304,7 +101,7 @@ def image_text_ranks(images: Float[Tensor, "image dim"], texts: Float[Tensor, "c
     size, parts = len(images) // n_folds, []
     for start in range(0, len(images), size):
         rows, columns = slice(start, start + size), slice(first[start], first[start + size])
-        parts.append(_ranks(images[rows], texts[columns], owner[columns] - start, chunk))
+        parts.append(_ranks(images[rows], texts[columns], owner[columns] - start, chunk, half))
     return ImageTextRanks(*map(torch.cat, zip(*parts, strict=True)), owner, n_folds)
 
 
@@ -330,7 +127,7 @@ def _first_captions(images, texts, owner, n_folds: int, chunk: int) -> list[int]
 
 
 @torch.no_grad()
-def _ranks(images, texts, owner, chunk: int) -> tuple[Tensor, Tensor]:
+def _ranks(images, texts, owner, chunk: int, half: bool) -> tuple[Tensor, Tensor]:
     """An image's captions lie in the diagonal block of its chunk: these come first and give the
     scores that all other blocks are compared with. A block left of the diagonal holds captions of
     lower index, one above it images of lower index: there equal scores are ahead."""
@@ -339,6 +136,8 @@ def _ranks(images, texts, owner, chunk: int) -> tuple[Tensor, Tensor]:
     ends = torch.searchsorted(owner, owner.new_tensor([0, *(r.stop for r in rows)])).tolist()
     columns = [slice(*pair) for pair in itertools.pairwise(ends)]
     scorers = [cosine_scorer(images, texts[c]) for c in columns]
+    if half:
+        scorers = [lambda rows, scorer=s: scorer(rows).half().float() for s in scorers]
     best, own = (torch.empty(len(x), device=device) for x in (images, texts))
     to_text, to_image = (torch.ones(len(x), dtype=torch.int64, device=device) for x in (best, own))
     for r, c, scorer in zip(rows, columns, scorers, strict=True):

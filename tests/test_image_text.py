@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from replication import data, image_text
+from replication import captioned, data, image_text
+from replication.captioned import read_captioned
 from replication.data import DatasetError
-from replication.image_text import ImageTextRanks, image_text_ranks, read_captioned
+from replication.image_text import ImageTextRanks, image_text_ranks
 from replication.metrics import positive_ranks
 from replication.retrieval import cosine_scores
 from replication.transforms import Preprocess
@@ -97,7 +98,7 @@ MAKERS = {"coco": make_coco, "flickr8k": make_flickr8k,
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """Makes a set by name, whose official splits are as small; returns its folder."""
-    monkeypatch.setattr(image_text, "N_IMAGES", SIZES)
+    monkeypatch.setattr(captioned, "N_IMAGES", SIZES)
     return lambda name: MAKERS[name](tmp_path)
 
 
@@ -211,7 +212,7 @@ def test_other_counts_than_the_official_say_both(made, tmp_path, monkeypatch, na
 
 def test_published_test_sets_have_their_counts():
     published = {"coco": 5_000, "flickr30k": 1_000, "flickr8k": 1_000}
-    assert {name: own["test"] for name, own in image_text.N_IMAGES.items()} == published
+    assert {name: own["test"] for name, own in captioned.N_IMAGES.items()} == published
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -395,10 +396,10 @@ def test_real_flickr8k_has_its_counts_and_order():
 
 @pytest.mark.skipif(not COCO.is_dir(), reason="no ../shared/data here")
 def test_real_id_arrays_have_their_counts_and_share_no_caption():
-    arrays = {part: np.load(COCO / f"coco_{part}_ids.npy") for part in image_text.N_IMAGES["coco"]}
+    arrays = {part: np.load(COCO / f"coco_{part}_ids.npy") for part in captioned.N_IMAGES["coco"]}
     assert {part: len(own) for part, own in arrays.items()} == \
         {"train": 413_915, "restval": 152_520, "dev": 25_000, "test": 25_000} == \
-        {part: 5 * n for part, n in image_text.N_IMAGES["coco"].items()}
+        {part: 5 * n for part, n in captioned.N_IMAGES["coco"].items()}
     everything = np.concatenate(list(arrays.values()))
     assert len(np.unique(everything)) == len(everything)
 
