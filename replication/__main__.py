@@ -95,7 +95,7 @@ def run(
 
 @app.command()
 def keep(name: Annotated[str, typer.Argument(help="paper/experiment that has run here")]) -> None:
-    """Copy a run (notebook, record, its reported embeddings) into book/<paper>/records, to commit.
+    """Copy a run (notebook, record, its main embeddings) into book/<paper>/records, to commit.
 
     Kept records stand in the README and let `verify` work on another machine. Of many runs side
     by side (switches, ablations) the notebook is kept and their list, runs.csv; of one without
@@ -112,8 +112,9 @@ def keep(name: Annotated[str, typer.Argument(help="paper/experiment that has run
         raise ValueError(f"{name} has no record here: python -m replication run {name}")
     target = paper.folder / "records" / source.name
     record = read_record(source.with_suffix(".json"))
-    embeddings = located(record, "embeddings") if "embeddings" in record.files else None
-    record.files = {"embeddings": f"{experiment.name}.safetensors"} if embeddings else {}
+    main = "embeddings" if "embeddings" in record.files else next(iter(record.files), "")
+    embeddings = located(record, main) if main else None
+    record.files = {main: f"{experiment.name}.safetensors"} if embeddings else {}
     if embeddings:
         paths.write_atomic(target.with_suffix(".safetensors"), embeddings.read_bytes())
     paths.write_atomic(target, source.read_bytes())
@@ -124,7 +125,8 @@ def _keep_listed(name: str, paper: Paper, experiment: Experiment, source: Path) 
     from replication.notebooks import stamp_of
 
     parameters = (stamp_of(source) or {}).get("parameters", {})
-    folder = parameters.get("save_root", parameters.get("save", ""))
+    places = (parameters[k] for k in ("save_root", "checkpoint_path", "save") if k in parameters)
+    folder = next(places, "")
     runs = paths.user_path(folder) / "runs.csv"
     if not source.exists():
         raise ValueError(f"{name} has not run here: python -m replication run {name}")

@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +65,17 @@ class Captions:
         """The captions of one image, in order."""
         return self.texts[slice(*np.searchsorted(self.owner, (row, row + 1)))]
 
+    def only(self, rows: Int64[np.ndarray, " image"], split: str) -> "Captions":
+        """The images of some rows, ascending, with their captions, as a split of another name."""
+        chosen = np.isin(self.owner, rows)
+        files = tuple(self.images.files[row] for row in rows)
+        images = replace(self.images, files=files, labels=self.images.labels[rows])
+        texts = tuple(self.texts[row] for row in np.flatnonzero(chosen))
+        digest = hashlib.sha256(json.dumps([self.manifest, files]).encode()).hexdigest()[:32]
+        return replace(self, split=split, images=images, texts=texts, manifest=f"listing:{digest}",
+                       owner=np.searchsorted(rows, self.owner[chosen]).astype(np.int64),
+                       kind="demo" if self.kind == "demo" else "subset")
+
     def __str__(self) -> str:
         counted = ", ".join(f"{n:,} {what}" for what, n in self.counts.items())
         return f"{self.name} {self.split} ({self.kind}): {counted}; {self.protocol}"
@@ -72,7 +83,8 @@ class Captions:
 
 def read_captioned(data_root: str | Path, data_name: str, split: str = "test", *,
                    allow_partial: bool = False) -> Captions:
-    """Reads `coco`, `flickr30k`, `flickr8k` or `doodles` in its original layout beneath data_root.
+    """Reads `coco`, `flickr30k`, `flickr8k` or `doodles` in its original layout: data_root/<name>,
+    or data_root itself where that holds the set.
 
     split: `train`, `dev` (or `val`), `test`; COCO has `restval` too, and `train+restval` joins two.
     COCO is split by VSE++'s id arrays, without any by Karpathy's file. No picture is opened.
@@ -83,8 +95,7 @@ def read_captioned(data_root: str | Path, data_name: str, split: str = "test", *
     """
     if data_name not in LAYOUT:
         raise DatasetError(f"no captioned set {data_name!r}: choose {', '.join(LAYOUT)}")
-    inside = "doodles_captions/coco" if data_name == "doodles" else data_name
-    folder = paths.user_path(data_root) / inside
+    folder = _folder(paths.user_path(data_root), data_name)
     read, protocol = READERS[data_name]
     if data_name == "coco" and not any(folder.glob("annotations/coco_*_ids.npy")):
         read, protocol = READERS["flickr30k"]
@@ -96,6 +107,13 @@ def read_captioned(data_root: str | Path, data_name: str, split: str = "test", *
     entries = [(image, texts[:PER_IMAGE]) for image, texts in entries if image in place]
     kind = _kind(data_name, parts, entries, allow_partial)
     return _made(folder, data_name, "+".join(parts), entries, place, kind, protocol)
+
+
+def _folder(root: Path, name: str) -> Path:
+    inside = root / ("doodles_captions/coco" if name == "doodles" else name)
+    marks = ("annotations", f"dataset_{name}.json", "captions.token.txt", "Flickr8k.token.txt")
+    itself = not inside.is_dir() and any((root / mark).exists() for mark in marks)
+    return root if itself else inside
 
 
 def _coco(folder: Path, name: str, part: str) -> Iterator[Entry]:

@@ -19,8 +19,9 @@ COLUMNS = ["id", "quoted", "table", "method", "variant", "dataset", "split", "pr
            "tolerance", "status", "reason", "counts", "run"]
 _OWN = ["paper", "experiment", "dataset", "split", "protocol", "metric", "convention"]
 _TAIL = ["interval", "seeds", "counts", "device", "run"]
-SELECTIONS = ["unseen", "seen", "last"]
-VARIANTS = ["chance", "pixels", "untrained sa", "untrained", "trained"]
+SELECTIONS = ["unseen", "seen", "test", "dev", "last"]
+FLOORS = ["chance", "pixels", "untrained sa", "untrained", "zero-shot"]  # what a model must beat
+VARIANTS = [*FLOORS, "trained"]
 
 
 def comparison(paper: Paper, records: list[RunRecord]) -> pd.DataFrame:
@@ -81,15 +82,20 @@ def records_of(paper: str, book=None, kept_only: bool = False) -> list[RunRecord
 
 
 def counts_text(record: RunRecord, metric: Metric | None = None) -> str:
-    """`12,694 x 12,553, 21 classes`; how many gallery files differ, where some are repeated.
+    """`12,694 x 12,553, 21 classes`, or `5,000 images x 25,000 captions` where the record has words
+    and no classes; how many of the gallery differ, where some are repeated.
 
     metric: one with a gallery of its own, as the generalised setting has.
     """
-    d = record.dataset
+    d, of, unique = record.dataset, "classes", ""
+    n_gallery = d.n_gallery
     if metric is not None and metric.n_gallery is not None:
-        return f"{d.n_query:,} x {metric.n_gallery:,}, {d.n_classes} query classes"
-    unique = "" if d.n_gallery_unique == d.n_gallery else f" ({d.n_gallery_unique:,} unique)"
-    return f"{d.n_query:,} x {d.n_gallery:,}{unique}, {d.n_classes} classes"
+        n_gallery, of = metric.n_gallery, "query classes"
+    elif d.n_gallery_unique != d.n_gallery:
+        unique = f" ({d.n_gallery_unique:,} {'different' if d.gallery else 'unique'})"
+    sides = [f"{d.n_query:,} {d.query}".rstrip(), f"{n_gallery:,} {d.gallery}".rstrip()]
+    classes = "" if d.n_classes is None else f", {d.n_classes} {of}"
+    return f"{' x '.join(sides)}{unique}{classes}"
 
 
 def _cell_row(paper: Paper, cell: Cell, records: list[RunRecord]) -> dict:
@@ -99,9 +105,10 @@ def _cell_row(paper: Paper, cell: Cell, records: list[RunRecord]) -> dict:
     row["quoted"] = not aiming and not cell.reason
     if tolerance := paper.tolerance(cell) if aiming else None:
         row["tolerance"] = tolerance.points
-    runs = latest([r for r in records if r.experiment in aiming])
+    there = [r for r in records if r.experiment in aiming]
+    runs = latest([r for r in there if not _other_models(cell, r)])
     if not runs:
-        return row | _not_run(paper, cell, list(aiming.values()))
+        return row | _not_run(paper, cell, list(aiming.values()), latest(there))
     judged = [(r, _judged(paper, cell, aiming[r.experiment], r)) for r in runs]
     good = [(r, value) for r, (value, why) in judged if not why]
     if not good:
@@ -111,28 +118,41 @@ def _cell_row(paper: Paper, cell: Cell, records: list[RunRecord]) -> dict:
                                                          [value for _, value in good])
 
 
-def _not_run(paper: Paper, cell: Cell, aiming: list[Experiment]) -> dict:
+def _other_models(cell: Cell, record: RunRecord) -> list[str]:
+    """The models of a record that holds several side by side, and not the one a cell is about;
+    empty where it does, and for a record of one trained network, whatever rankings that lacks."""
+    held = list(dict.fromkeys(m.variant for m in record.metrics))
+    network = any(v == "" or v.startswith("trained") for v in held)
+    if network or cell.ranking in ("trained", *held):
+        return []
+    return [v for v in held if v not in FLOORS] or held
+
+
+def _not_run(paper: Paper, cell: Cell, aiming: list[Experiment], runs: list[RunRecord]) -> dict:
+    """runs: those that there are, of other models."""
     if not aiming:
         return {"status": "not run", "reason": cell.reason or "another method, as published"}
     e = aiming[0]
+    models = dict.fromkeys(model for r in runs for model in _other_models(cell, r))
+    held = f"the run held {', '.join(models)}; " if models else ""
     needs = f"needs {e.requires}; " if e.requires else ""
     return {"status": "not run",
-            "reason": f"{needs}command: `python -m replication run {paper.name}/{e.name}`"}
+            "reason": f"{held}{needs}command: `python -m replication run {paper.name}/{e.name}`"}
 
 
 def _judged(paper, cell, experiment, record) -> tuple[float | None, list[str]]:
     """The record's value for a cell, or the reasons why there is none."""
     why = mismatches(paper, cell, experiment, record)
-    if cell.unit != "percent":
-        why.append(f"unit is percent, published {cell.unit}")
     selections = [cell.selection] if cell.selection else ["", "last"]
-    values = [m.value for m in record.metrics
-              if m.metric == cell.metric and m.variant in ("", cell.ranking)
-              and (m.protocol or record.protocol) == cell.protocol
-              and m.selection in selections and cell.convention in ("", m.convention)]
+    rows = [m for m in record.metrics
+            if m.metric == cell.metric and m.variant in ("", cell.ranking)
+            and (m.protocol or record.protocol) == cell.protocol
+            and m.selection in selections and cell.convention in ("", m.convention)]
+    values = [m.value for m in rows if m.unit == cell.unit]
     if not values:
         of = "/".join(filter(None, [cell.metric, cell.convention, cell.selection]))
-        return None, [*why, f"the record has no {of}"]
+        return None, [*why, f"unit is {rows[0].unit}, published {cell.unit}" if rows
+                      else f"the record has no {of}"]
     if max(values) - min(values) > paper.tolerance(cell).points:
         why.append(f"the source does not define {cell.metric}; by definition the run gives "
                    f"{min(values):.1f} to {max(values):.1f}")
@@ -201,15 +221,27 @@ def _group_rows(group: list[RunRecord]) -> list[dict]:
             "split": first.dataset.split}
     tail = _seen(group) | {"device": _device(first), "seeds": len(group)}
     rows: dict[tuple, dict] = {}
+    columns: dict[tuple, list[list[Metric]]] = {}
     for key, found in _by_metric(group).items():
         *place, column = key
         names = dict(zip(("protocol", "metric", "convention"), place, strict=True))
         row = rows.setdefault(tuple(place), head | names | tail)
         row[column] = mean(m.value for m in found)
         row["counts"] = counts_text(first, found[0])
-        if column.startswith("trained") or column == "result":
-            row.setdefault("interval", _interval(found))
-    return list(rows.values())
+        columns.setdefault(tuple(place), []).append(found)
+    return [row | {"interval": _row_interval(columns[place])} for place, row in rows.items()]
+
+
+def _row_interval(columns: list[list[Metric]]) -> str:
+    """The interval of the first trained ranking, else of the one model that is no floor, named;
+    empty where there are several such models: the column would not say whose it is."""
+    for found in columns:
+        if not found[0].variant or found[0].variant.startswith("trained"):
+            return _interval(found, [found[0].selection])
+    models = [found for found in columns if found[0].variant not in FLOORS]
+    if len({found[0].variant for found in models}) != 1:
+        return ""
+    return _interval(models[0], [models[0][0].variant, models[0][0].selection])
 
 
 def _device(record: RunRecord) -> str:
@@ -230,9 +262,10 @@ def _by_metric(group: list[RunRecord]) -> dict[tuple[str, ...], list[Metric]]:
     return found
 
 
-def _interval(found: list[Metric]) -> str:
-    """Spread over seeds, or one run's 95 % interval, and of which selection it is."""
-    of = f" ({found[0].selection})" if found[0].selection else ""
+def _interval(found: list[Metric], words: list[str]) -> str:
+    """Spread over seeds, or one run's 95 % interval, and the words that say of what."""
+    told = ", ".join(filter(None, words))
+    of = f" ({told})" if told else ""
     if len(found) > 1:
         return f"± {stdev(m.value for m in found):.1f} over seeds{of}"
     low, high = found[0].low, found[0].high

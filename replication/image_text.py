@@ -93,8 +93,8 @@ def image_text_ranks(images: Float[Tensor, "image dim"], texts: Float[Tensor, "c
     `metrics.positive_ranks`. n_folds: 5 on COCO's 5,000 gives the 1K protocol, the mean over
     consecutive folds of 1,000 images. chunk: images of a block of scores, which is chunk x (their
     captions); each pair is scored once. half: scores are rounded to half precision before they are
-    compared, as the public code does: that makes ties. Raises ValueError where shapes or owner do not fit, folds
-    are not of one size, or an embedding is not finite (with its row).
+    compared, as the public code does: that makes ties. Raises ValueError where shapes or owner do
+    not fit, folds are not of one size, or an embedding is not finite (with its row).
     """
     owner = torch.as_tensor(owner).long().cpu()
     first = _first_captions(images, texts, owner, n_folds, chunk)

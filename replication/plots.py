@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -213,7 +214,7 @@ def _joined(axis: plt.Axes, pair, k: int) -> None:
                           bbox={"color": "white", "alpha": 0.6, "pad": 0.4})
 
 
-def differences(table: pd.DataFrame) -> Picture:
+def differences(table: pd.DataFrame, metric: str = "mAP@all") -> Picture:
     """A dot a choice: its difference to the first row, in points, with the spread over seeds of
     the two as a line. `table` as `switches.run_all` returns it."""
     rows = table.iloc[1:][::-1]
@@ -223,7 +224,75 @@ def differences(table: pd.DataFrame) -> Picture:
     axis.errorbar(rows["difference"], range(len(rows)), xerr=spread, fmt="o", capsize=3)
     axis.axvline(0, color=NEUTRAL, linewidth=1)
     axis.set_yticks(range(len(rows)), rows.index)
-    axis.set_xlabel(f"difference in mAP@all to {table.index[0]} (points)")
+    axis.set_xlabel(f"difference in {metric} to {table.index[0]} (points)")
     figure.tight_layout()
     told = ", ".join(f"{name} {row['difference']:+.1f}" for name, row in rows[::-1].iterrows())
     return _done(figure, f"Differences to {table.index[0]}, in points: {told}")
+
+
+def image_text(rows: Sequence[tuple[str | Path, Sequence[tuple[str | Path, bool | None, float]]]],
+               side: int = 128) -> Picture:
+    """A row a query, a sentence or a picture, with what it found, best first: (picture or
+    sentence, right, wrong or None, cosine). Pictures are framed, sentences listed."""
+    heights = [1.5 if isinstance(found[0][0], Path) else max(1.5, 0.3 + 0.2 * len(found))
+               for _, found in rows]
+    figure = plt.figure(figsize=(9.4, sum(heights)), layout="constrained")
+    grids = figure.add_gridspec(len(rows), 1, height_ratios=heights)
+    for (query, found), line in zip(rows, grids, strict=True):
+        pictures = isinstance(found[0][0], Path)
+        widths = [1.6] + [1] * len(found) if pictures else [1.6, 6.4]
+        axes = [figure.add_subplot(cell) for cell in line.subgridspec(
+            1, len(widths), width_ratios=widths)]
+        _asked(axes[0], query, side)
+        if pictures:
+            for axis, (file, right, score) in zip(axes[1:], found, strict=True):
+                framed(axis, _small(file, side), right, f"{score:.2f}")
+        else:
+            _sentences(axes[1], found)
+    told = "; ".join(f"{query if isinstance(query, str) else 'a picture'}: "
+                     f"{sum(bool(r) for _, r, _ in found)} of {len(found)} right"
+                     for query, found in rows)
+    return _done(figure, f"Queries and what they found, best first. {told}", "jpeg")
+
+
+def _asked(axis: plt.Axes, query: str | Path, side: int) -> None:
+    if isinstance(query, Path):
+        framed(axis, _small(query, side), None, "query")
+        return
+    axis.set_axis_off()
+    axis.text(0, 0.5, textwrap.fill(query, 22), fontsize=9, va="center", transform=axis.transAxes)
+
+
+def _sentences(axis: plt.Axes, found: Sequence[tuple[str, bool | None, float]]) -> None:
+    axis.set_axis_off()
+    step = 1 / max(len(found), 1)
+    for place, (text, right, score) in enumerate(found):
+        colour = NEUTRAL if right is None else RIGHT if right else WRONG
+        mark = {True: "✓", False: "✗", None: " "}[right]
+        shown = textwrap.shorten(text, 96, placeholder=" ...")
+        axis.text(0, 1 - step * (place + 0.5), f"{mark} {score:.2f}  {shown}", fontsize=8.5,
+                  color=colour, va="center", transform=axis.transAxes)
+
+
+def recalls(rows: Sequence) -> Picture:
+    """Recall at 1, 5 and 10 of every ranking, both directions, a dot each with its 95 % interval.
+    rows: a record's metrics of one convention or more; the whole set's (one fold) are shown."""
+    chosen = [m for m in rows if m.convention == "image_text" and "R@" in m.metric
+              and m.metric != "mean_R@1"]
+    names = list(dict.fromkeys(" ".join(filter(None, (m.variant, m.selection, m.protocol)))
+                               for m in chosen))
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 0.9 + 0.32 * len(names)), sharey=True)
+    for axis, (side, title) in zip(axes, (("i2t", "image to text"), ("t2i", "text to image")),
+                                   strict=True):
+        for k, marker in ((1, "o"), (5, "s"), (10, "D")):
+            found = [m for m in chosen if m.metric == f"{side}_R@{k}"]
+            values, low, high = (np.array([getattr(m, f) for m in found])
+                                 for f in ("value", "low", "high"))
+            axis.errorbar(values, range(len(found)), xerr=[values - low, high - values], ms=4,
+                          fmt=marker, capsize=2, label=f"R@{k}")
+        axis.set(title=title, xlabel="recall (percent)")
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].invert_yaxis()
+    axes[1].legend(fontsize=8)
+    figure.tight_layout()
+    return _done(figure, f"Recall of {', '.join(names)}")

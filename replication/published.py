@@ -149,8 +149,10 @@ class Paper(Strict):
         return self
 
     def tolerance(self, cell: Cell) -> Tolerance | None:
-        """The tolerance of `metric/convention`, else of `metric`, fixed before a run."""
-        return self.tolerances.get(_key(cell)) or self.tolerances.get(cell.metric)
+        """The tolerance of the cell's protocol, else of `metric/convention`, else of `metric`, fixed
+        before a run."""
+        keys = (cell.protocol, _key(cell), cell.metric)
+        return next((self.tolerances[k] for k in keys if k in self.tolerances), None)
 
     def experiment(self, name: str) -> Experiment:
         """The experiment of that name; KeyError lists the names there are."""

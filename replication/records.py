@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -26,7 +27,7 @@ SCHEMA_VERSION = 1
 MIME = "application/vnd.replication.record+json"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
 
-Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Measured = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -41,21 +42,28 @@ class Strict(BaseModel):
 
 
 class Dataset(Strict):
-    """What was measured on. `kind` decides which table a run may stand in."""
+    """What was measured on. `kind` decides which table a run may stand in.
+
+    `query` and `gallery` say in a word what they are ("images", "captions"), where not a sketch
+    paper's; `n_classes` is absent where there are no classes.
+    """
 
     name: str
     split: str
     n_query: Count
     n_gallery: Count
     n_gallery_unique: Count
-    n_classes: Count
+    n_classes: Count | None = None
     n_train: Count | None = None
     manifest: str
     kind: Literal["demo", "subset", "full"]
+    query: str = ""
+    gallery: str = ""
 
 
 class Metric(Strict):
-    """One number in percent with its 95 % bootstrap interval over the queries.
+    """One number with its 95 % bootstrap interval over the queries: in percent, or a rank of 1 (the
+    best) and more.
 
     `variant` says what produced the ranking ("trained", "untrained", "pixels", "chance"),
     `selection` how the epoch was chosen ("unseen", "seen", "last"); `protocol` is given only
@@ -64,9 +72,10 @@ class Metric(Strict):
 
     metric: str
     convention: str
-    value: Percent
-    low: Percent | None = None
-    high: Percent | None = None
+    unit: Literal["percent", "rank"] = "percent"  # before the numbers, whose check reads it
+    value: Measured
+    low: Measured | None = None
+    high: Measured | None = None
     variant: str = ""
     selection: str = ""
     protocol: str = ""
@@ -76,6 +85,13 @@ class Metric(Strict):
     def label(self) -> str:
         parts = [self.metric, self.convention, self.variant, self.selection, self.protocol]
         return " ".join(filter(None, parts))
+
+    @field_validator("value", "low", "high")
+    @classmethod
+    def percent_is_at_most_100(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and value > 100 and info.data.get("unit") == "percent":
+            raise ValueError(f"{info.data.get('metric')} in percent is at most 100")
+        return value
 
     @model_validator(mode="after")
     def interval_is_ordered(self) -> "Metric":
@@ -154,6 +170,7 @@ class RunRecord(Strict):
     environment: Environment = Field(default_factory=environment)
     cost: Cost = Field(default_factory=Cost)
     files: dict[str, str] = {}
+    notes: list[str] = []
     started: str
     finished: str
     _path: Path | None = PrivateAttr(None)
@@ -185,7 +202,8 @@ class RunRecord(Strict):
     def __str__(self) -> str:
         d = self.dataset
         head = (f"{self.paper}/{self.experiment} on {d.name} {d.split} ({d.kind}): "
-                f"{d.n_query:,} queries x {d.n_gallery:,} gallery, seed {self.seed}")
+                f"{d.n_query:,} {d.query or 'queries'} x {d.n_gallery:,} {d.gallery or 'gallery'}, "
+                f"seed {self.seed}")
         return "\n".join([head, *map(_metric_line, self.metrics)])
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from replication import paths
 from replication.comparison import (
+    FLOORS,
     STATUSES,
     comparison,
     demo_table,
@@ -17,13 +18,16 @@ from replication.comparison import (
     subset_table,
 )
 from replication.published import Paper, read_papers
-from replication.records import RunRecord
+from replication.records import InvalidFile, Metric, RunRecord
 
 __all__ = ["comparison", "demo_table", "subset_table", "run_link", "write_report",
            "stale_readme", "published_markdown", "own_markdown", "readme_results",
            "deviations_markdown", "state_markdown"]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-COMMON = "trec"  # the convention that every paper's records hold, named in metrics.py
+# The convention that every record of a task holds, and its first metric: the columns of runs side
+# by side.
+COMMON = {"trec": "mAP@all", "image_text": "mean_R@1"}
+BENCHMARKS = {"clip_retrieval": "image_text"}  # where it is not <paper>_pairs
 CHANGED = "Made by `python -m replication report`."
 
 
@@ -95,18 +99,30 @@ def deviations_markdown(paper: Paper) -> str:
 
 
 def conventions_markdown(records: list[RunRecord]) -> str:
-    """The trained ranking of each demo run under every convention: one ranking, many numbers."""
+    """The trained ranking of each demo run under every convention: one ranking, many numbers. Where
+    a run trains nothing it is its last model's, named."""
     parts = []
     for record in (r for r in records if r.dataset.kind == "demo"):
-        found = [m for m in record.metrics if m.variant == "trained" and not m.protocol]
-        found = [m for m in found if m.selection == found[0].selection]
+        found = _one_ranking(record)
+        if not found:
+            continue
+        model = "" if found[0].variant == "trained" else f", {found[0].variant or 'result'}"
         metrics = list(dict.fromkeys(m.metric for m in found))
         values = {(m.convention, m.metric): m.value for m in found}
         lines = [[f"`{c}`", *(f"{values[c, m]:.1f}" if (c, m) in values else "" for m in metrics)]
                  for c in dict.fromkeys(m.convention for m in found)]
-        parts.append(f"{record.paper}/{record.experiment}, run {run_link(record)}:\n\n"
+        parts.append(f"{record.paper}/{record.experiment}, run {run_link(record)}{model}:\n\n"
                      + _markdown(["convention", *metrics], lines))
     return "\n\n".join(parts or ["No demo run yet."]) + "\n"
+
+
+def _one_ranking(record: RunRecord) -> list[Metric]:
+    """Rows of the trained ranking, else of the last model that is no floor; of one selection."""
+    own = [m for m in record.metrics if not m.protocol and m.variant not in FLOORS]
+    variants = {m.variant for m in own}
+    shown = "trained" if "trained" in variants else own[-1].variant if own else ""
+    found = [m for m in own if m.variant == shown]
+    return [m for m in found if m.selection == found[0].selection]
 
 
 def listed_runs(book: Path, paper: str) -> list[Path]:
@@ -118,7 +134,7 @@ def runs_markdown(file: Path) -> str:
     """A kept list of runs: each choice's mean over seeds, its spread, and the difference to what
     stands first, with the spread of that difference's two sides together."""
     runs = pd.read_csv(file)
-    main = f"mAP@all {COMMON}"
+    convention, main = _main_column(runs, file)
     grouped = runs.groupby("turned", sort=False)
     values = grouped[main].agg(["mean", "std", "count"])
     base = values.iloc[0]
@@ -131,13 +147,26 @@ def runs_markdown(file: Path) -> str:
         for line, v in zip(lines, also.itertuples(), strict=True):
             line += [f"{v.mean:.1f}", f"{v.std:.1f}"]
     first = runs.iloc[0]
-    head = (f"mAP@all ({COMMON}) on the unseen classes, {first.dataset} {first.split}, "
-            f"{first.n_query:,} x {first.n_gallery:,}; {int(base['count'])} seeds; {first.device}, "
-            f"torch {first.torch}; every run: `records/{file.name}`")
+    of, counts = "", "{:,} images x {:,} captions"
+    if convention == "trec":
+        of, counts = " on the unseen classes", "{:,} x {:,}"
+    head = (f"{COMMON[convention].replace('_', ' ')} ({convention}){of}, {first.dataset} "
+            f"{first.split}, {counts.format(first.n_query, first.n_gallery)}; "
+            f"{int(base['count'])} seeds; {first.device}, torch {first.torch}; every run: "
+            f"`records/{file.name}`")
     columns = ["turned", "mean", "spread over seeds", "difference", "its spread"]
     for name in (c.removeprefix(f"{main} ") for c in others):
         columns += [f"{name}: mean", f"{name}: spread"]
     return f"{head}\n\n{_markdown(columns, lines)}\n"
+
+
+def _main_column(runs: pd.DataFrame, file: Path) -> tuple[str, str]:
+    """The convention that the list is told in, and its column."""
+    columns = {convention: f"{metric} {convention}" for convention, metric in COMMON.items()}
+    for convention, name in columns.items():
+        if name in runs.columns:
+            return convention, name
+    raise InvalidFile(f"{paths.shown(file)} has no column {' or '.join(columns.values())}")
 
 
 def first_picture(notebook: Path) -> bytes:
@@ -151,28 +180,48 @@ def first_picture(notebook: Path) -> bytes:
 
 
 def speeds(paper: str) -> list[Path]:
-    """Benchmark results of a paper's pair scores, a file a device."""
-    return sorted(paths.ROOT.glob(f"benchmarks/results/{paper.split('_')[0]}_pairs_*.json"))
+    """Results of a paper's own benchmark, a file a device: pair scores, or recall both ways."""
+    name = BENCHMARKS.get(paper, f"{paper.split('_')[0]}_pairs")
+    return sorted(paths.ROOT.glob(f"benchmarks/results/{name}_*.json"))
 
 
 def speed_markdown(files: list[Path]) -> str:
+    """One small table a file, by what was measured."""
+    found = [json.loads(file.read_text()) for file in files]
+    parts = [(_recall_speed if "captions" in f else _pair_speed)(f) for f in found]
+    return "\n\n".join(parts) + "\n"
+
+
+def _pair_speed(found: dict) -> str:
     """Pairs a second against the plain loop of the same run, and hours for the full test."""
-    parts = []
     names = {"plain": "plain loop, float32", "fast": "projected once, float32",
              "plain_bf16": "plain loop, bf16", "fast_bf16": "projected once, bf16"}
-    for found in (json.loads(file.read_text()) for file in files):
-        lines = [[told, f"{found['pairs_per_second'][k]:,.0f}", f"{found['times_plain'][k]:.2f}",
-                  f"{found['largest_difference'][k]:.0e}",
-                  f"{found['hours_for_sketchy_25'][k]:,.0f}"] for k, told in names.items()]
-        machine = found["machine"]
-        device = found["device"] if found["device"] != "cpu" else \
-            f"{machine['cpu']}, {machine['cores']} cores"
-        parts.append(f"{device}, torch {machine['torch']}; {found['sketches']} x "
-                     f"{found['photos']} pairs; the arithmetic that is saved allows "
-                     f"{found['arithmetic_allows']:.2f} times\n\n" + _markdown(
-                         ["", "pairs a second", "times plain", "largest difference",
-                          "hours for Sketchy 100/25"], lines))
-    return "\n\n".join(parts) + "\n"
+    lines = [[told, f"{found['pairs_per_second'][k]:,.0f}", f"{found['times_plain'][k]:.2f}",
+              f"{found['largest_difference'][k]:.0e}",
+              f"{found['hours_for_sketchy_25'][k]:,.0f}"] for k, told in names.items()]
+    return (f"{_machine(found)}; {found['sketches']} x {found['photos']} pairs; the arithmetic "
+            f"that is saved allows {found['arithmetic_allows']:.2f} times\n\n" + _markdown(
+                ["", "pairs a second", "times plain", "largest difference",
+                 "hours for Sketchy 100/25"], lines))
+
+
+def _recall_speed(found: dict) -> str:
+    """Ranks of all queries against the matrix product of the same run, and the memory of both."""
+    seconds = found["seconds"]
+    lines = [["matrix product alone", f"{seconds['product']:.3g}", "1"],
+             ["ranks of all queries, both ways", f"{seconds['ranks']:.3g}",
+              f"{found['ratio']:.2f}"]]
+    return (f"{_machine(found)}; {found['images']:,} images x {found['captions']:,} captions x "
+            f"{found['dim']}; memory grows by {1000 * found['grown_gb']:,.0f} MB, all scores are "
+            f"{1000 * found['all_scores_gb']:,.0f} MB\n\n"
+            + _markdown(["", "seconds", "times the product"], lines))
+
+
+def _machine(found: dict) -> str:
+    """The accelerator's name, or the processor's with its cores; and torch's version."""
+    machine = found["machine"]
+    cores = f"{machine['cpu']}, {machine['cores']} cores"
+    return f"{cores if found['device'] == 'cpu' else found['device']}, torch {machine['torch']}"
 
 
 def state_markdown(book: Path | None = None) -> str:
@@ -315,7 +364,7 @@ def _rooted(text: str) -> str:
 
 def _shown(paper: Paper, table: pd.DataFrame) -> pd.DataFrame:
     """The rows in the paper's own convention and in the common one."""
-    return table[table.convention.isin({COMMON, *(cell.convention for cell in paper.cells)})]
+    return table[table.convention.isin({*COMMON, *(cell.convention for cell in paper.cells)})]
 
 
 def _no_demo(paper: Paper) -> str:

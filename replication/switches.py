@@ -18,6 +18,7 @@ from replication.records import RunRecord
 
 RUNS = "runs.csv"
 BASE = "as released"
+MAP = ("mAP@all", COMMON.name)
 
 
 def chosen(switches: dict[str, dict], only: str) -> dict[str, dict]:
@@ -36,9 +37,10 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
             ) -> pd.DataFrame:
     """Trains each choice with each seed; one row a choice, the unturned one first.
 
-    Every run is a line of `<save_root>/runs.csv` (`save`, where a paper calls it so). Columns: mean
-    and spread over seeds of mAP@all on the unseen classes at the last epoch (common convention,
-    percent), the difference to the unturned choice, the seeds' values.
+    Every run is a line of `runs.csv` in `save_root` (`save` or `checkpoint_path`, where a paper
+    calls it so). Columns: mean and spread over seeds, the difference to the unturned choice, the
+    seeds' values; of mAP@all on the unseen classes (common convention), or of the paper's
+    SWITCH_METRIC, at the last epoch, in percent.
     """
     runs, seeds = {BASE: {}, **switches}, range(42, 42 + n_seeds)
     jobs = [(name, seed) for name in runs for seed in seeds]
@@ -47,7 +49,7 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
     for name, seed in bar(jobs, label="runs", unit="run"):
         made = _run(paper, {**given, **runs[name], "seed": seed}, name, seed)
         rows.append(_row(name, made))
-        values[name].append(_value(made, COMMON.name))
+        values[name].append(_value(made, *getattr(paper, "SWITCH_METRIC", MAP)))
         listed = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
         paths.write_atomic(paths.user_path(given[_folder_of(given)]) / RUNS, listed)
     table = pd.DataFrame({name: {"mean": pd.Series(v).mean(), "spread": pd.Series(v).std(ddof=1)}
@@ -64,16 +66,17 @@ def _run(paper: ModuleType, given: dict, name: str, seed: int) -> RunRecord:
     e = paper.prepare(config)
     run = paper.train(e, progress=False, select=False)
     results = getattr(paper, "measure_last", sketch_experiment.measure_last)(e)
-    return sketch_experiment.record(e, run, *results, started, 0.0)
+    record = getattr(paper, "record", sketch_experiment.record)
+    return record(e, run, *results, started, 0.0)
 
 
 def _folder_of(given: dict) -> str:
-    return "save_root" if "save_root" in given else "save"
+    return next(name for name in ("save_root", "checkpoint_path", "save") if name in given)
 
 
-def _value(made: RunRecord, convention: str) -> float:
+def _value(made: RunRecord, metric: str, convention: str) -> float:
     return next(m.value for m in made.metrics
-                if (m.metric, m.convention) == ("mAP@all", convention))
+                if (m.metric, m.convention) == (metric, convention))
 
 
 def _row(name: str, made: RunRecord) -> dict:

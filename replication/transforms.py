@@ -17,7 +17,7 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 NORMALISATIONS = {"imagenet": IMAGENET, "clip": CLIP, "half": HALF}
 
-Resize = Literal["squash", "crop", "pad", "ink"]
+Resize = Literal["squash", "shortest", "crop", "pad", "ink"]
 INK = 300  # sum of a pixel's channels up to which it is a stroke, not paper
 FAINTEST = 60  # least range of such sums in a picture that has strokes at all
 
@@ -26,10 +26,13 @@ FAINTEST = 60  # least range of such sums in a picture that has strokes at all
 class Preprocess:
     """A square input of `size` pixels and its normalisation.
 
-    resize: `squash` (both sides to `size`, aspect ratio lost), `crop` (short side to `size`, then
-    the centre), `pad` (white to a square, then `size`), `ink` (cut to the strokes and 10 pixels
-    around, then as `pad`). interpolation: `bilinear` or `bicubic`, both anti-aliased. mean and
-    std: per channel, for values in 0..1. sketch_resize: the rule for sketches where it is another.
+    resize: `squash` (both sides to `size`, aspect ratio lost), `shortest` (short side to `size`,
+    the long one rounded down, then the centre: open_clip's and OpenAI's rule, to the byte), `crop`
+    (the centre square, then `size`: PIL's ImageOps.fit; it cuts first, at fractions of a pixel,
+    so bytes differ from `shortest` wherever the sides do), `pad` (white to a square, then
+    `size`), `ink` (cut to the strokes and 10 pixels around, then as `pad`). interpolation:
+    `bilinear` or `bicubic`, both anti-aliased. mean and std: per channel, for values in 0..1.
+    sketch_resize: the rule for sketches where it is another.
     """
 
     size: int = 224
@@ -52,14 +55,17 @@ class Preprocess:
         filter_ = Image.Resampling[self.interpolation.upper()]
         if self.resize == "ink":
             image = image.crop(ink_box(image))
-        if self.resize == "crop":
+        if self.resize == "shortest":
+            image = _shortest(image, self.size, self.interpolation)
+        elif self.resize == "crop":
             image = ImageOps.fit(image, (self.size, self.size), filter_)
         elif self.resize in ("pad", "ink"):
             image = ImageOps.pad(image, (self.size, self.size), filter_, color="white")
         elif self.resize == "squash":
             image = image.resize((self.size, self.size), filter_)
         else:
-            raise ValueError(f"resize {self.resize!r}: choose squash, crop, pad or ink")
+            raise ValueError(f"resize {self.resize!r}: choose squash, shortest, crop, pad "
+                             "or ink")
         return np.asarray(image)
 
     def normalised(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
@@ -78,6 +84,13 @@ class Preprocess:
 
     def digest(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _shortest(image: Image.Image, size: int, interpolation: str) -> Image.Image:
+    from torchvision.transforms import functional  # here: a second that other rules need not wait
+
+    resized = functional.resize(image, size, functional.InterpolationMode(interpolation))
+    return functional.center_crop(resized, [size, size])
 
 
 def ink_box(image: Image.Image, around: int = 10) -> tuple[int, int, int, int]:

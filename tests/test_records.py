@@ -55,6 +55,30 @@ def test_no_percent_is_refused_and_named(field, value):
         parse_record(with_metric(**{field: value}), "runs/demo.json")
 
 
+@pytest.mark.parametrize("field", ["value", "low", "high"])
+def test_a_rank_has_no_upper_limit_and_a_percent_is_named(field):
+    record = parse_record(with_metric(unit="rank", value=1200.5, low=1000.0, high=2501.0), "x")
+    assert (record.metrics[0].unit, record.metrics[0].high) == ("rank", 2501.0)
+    with pytest.raises(InvalidFile, match=rf"metrics\.0\.{field}: .*mAP@200 in percent is at most "
+                                          r"100 \(found 100\.5\)"):
+        parse_record(with_metric(**{field: 100.5}), "x")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_no_rank_is_refused_and_named(value):
+    with pytest.raises(InvalidFile, match=r"metrics\.0\.value: "):
+        parse_record(with_metric(unit="rank", value=value, low=None, high=None), "x")
+
+
+def test_words_for_queries_and_gallery_stand_in_the_head():
+    plain, dataset = a_record(), a_record()["dataset"] | {"query": "images", "gallery": "captions"}
+    del dataset["n_classes"]
+    assert "(demo): 40 queries x 50 gallery, seed 0" in str(parse_record(plain, "x"))
+    record = parse_record(a_record(dataset=dataset), "x")
+    assert record.dataset.n_classes is None
+    assert "(demo): 40 images x 50 captions, seed 0" in str(record)
+
+
 def test_nan_put_in_afterwards_is_not_written(tmp_path):
     record = parse_record(a_record(), "x")
     record.metrics[0].value = math.nan
@@ -65,6 +89,7 @@ def test_nan_put_in_afterwards_is_not_written(tmp_path):
 
 @pytest.mark.parametrize(("record", "message"), [
     (with_metric(low=43.5, high=43.0), "low 43.5 is above high 43.0"),
+    (with_metric(unit="points"), "metrics.0.unit: Input should be 'percent' or 'rank'"),
     (with_metric(conventoin="trec"), "metrics.0.conventoin: Extra inputs"),
     (a_record(metrics=[]), "metrics: List should have at least 1 item"),
     (a_record(metrics=2 * a_record()["metrics"]), "more than once: mAP@200 trec trained"),
