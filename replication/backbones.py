@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import json
 import re
 import zipfile
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import open_clip
 import timm
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -158,11 +160,24 @@ def _from_file(name: str, file: Path, forced: bool | None = None, *, quick_gelu:
     archive = is_torchscript(file)
     state = _read_openai(file, name) if archive else read_state(file)
     openai = archive or (isinstance(state, dict) and OPENAI_EXTRA[0] in state)
-    model = _empty(name, (quick_gelu or openai) if forced is None else forced)
+    told = about_of(file).get("quick_gelu", quick_gelu or openai) if forced is None else forced
+    model = _empty(name, told)
     load_clip(model, state, paths.shown(file))
     rule = open_clip.get_model_preprocess_cfg(model) | _shared_rule(name, file)
     open_clip.set_model_preprocess_cfg(model, asdict(open_clip.transform.PreprocessCfg()) | rule)
     return model
+
+
+def about_of(file: Path) -> dict:
+    """What a safetensors file of this project says of itself; empty for any other file."""
+    if file.suffix != ".safetensors" or not file.exists():
+        return {}
+    try:
+        with safe_open(file, "pt") as stored:
+            found = json.loads((stored.metadata() or {}).get("about", "{}"))
+            return found if isinstance(found, dict) else {}
+    except (OSError, SafetensorError, ValueError):  # torn: reading its tensors will say so
+        return {}
 
 
 def load_clip(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> list[str]:

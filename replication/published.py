@@ -149,8 +149,8 @@ class Paper(Strict):
         return self
 
     def tolerance(self, cell: Cell) -> Tolerance | None:
-        """The tolerance of the cell's protocol, else of `metric/convention`, else of `metric`, fixed
-        before a run."""
+        """The tolerance of the cell's protocol, of `metric/convention` or of `metric`, the first
+        that there is; fixed before a run."""
         keys = (cell.protocol, _key(cell), cell.metric)
         return next((self.tolerances[k] for k in keys if k in self.tolerances), None)
 

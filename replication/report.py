@@ -64,15 +64,18 @@ def stale_readme(book: Path | None = None, readme: Path | None = None) -> bool:
 
 
 def published_markdown(paper: Paper, table: pd.DataFrame) -> str:
-    """The comparison, one small table a method and dataset, then the methods only quoted."""
+    """The comparison, one small table a method and dataset (a line a variant where there are
+    several), then the methods only quoted."""
     if table.empty:
         return "Nothing was published for this part.\n"
     parts = [_status_line(table)]
     ours, quoted = table[~table.quoted], table[table.quoted]
     for (name, *_), rows in ours.groupby(["table", "method", "dataset", "split"], sort=False):
-        first = rows.iloc[0]
-        title = " ".join(filter(None, [first.method, first.variant]))
-        parts.append(f"**{title}**, {first.dataset} {first.split} ({name})\n\n" + _compared(rows))
+        first, several = rows.iloc[0], rows.variant.nunique() > 1 and not rows.duplicated(
+            ["variant", "metric", "convention"]).any()
+        title = " ".join(filter(None, [first.method, "" if several else first.variant]))
+        parts.append(f"**{title}**, {first.dataset} {first.split} ({name})\n\n"
+                     + (_side_by_side(rows) if several else _compared(rows)))
     by = ["table", "dataset", "split", "protocol"]
     for (name, dataset, split, protocol), rows in quoted.groupby(by, sort=False):
         parts.append(f"Other methods, {dataset} {split}, {protocol}, as published ({name})\n\n"
@@ -293,6 +296,35 @@ def _compared(rows: pd.DataFrame) -> str:
     columns = ["metric", "published", "reproduced", "difference", "tolerance", "status"]
     listed = "\n".join(f"{i}. {note}" for i, note in enumerate(notes, 1))
     return _markdown(columns, lines) + "\n\n" + listed
+
+
+MARKS = {"matched": "=", "higher": "↑", "lower": "↓", "not comparable": "≠"}
+
+
+def _side_by_side(rows: pd.DataFrame) -> str:
+    """Variants down, metrics across: the published number, under it what came out, its difference
+    and a mark; the line's statuses in words, with numbered notes as in `_compared`."""
+    notes: list[str] = []
+    metrics = list(dict.fromkeys(_metric(row) for row in rows.itertuples()))
+    lines = []
+    for variant, group in rows.groupby("variant", sort=False):
+        cells = {_metric(row): _cell(row) for row in group.itertuples()}
+        count = group.status.value_counts()
+        told = ", ".join(f"{count[s]} {s}" for s in STATUSES if s in count)
+        numbers = sorted({_note(row, notes) for row in group.itertuples()})
+        lines.append([variant, *(cells.get(m, "") for m in metrics),
+                      f"{told} {''.join(f'[{n}]' for n in numbers)}"])
+    listed = "\n".join(f"{i}. {note}" for i, note in enumerate(notes, 1))
+    tolerances = ", ".join(f"{t:g}" for t in sorted(set(rows.tolerance.dropna())))
+    told = f"Tolerance {tolerances} points.\n\n" if tolerances else ""
+    return f"{_markdown(['', *metrics, 'status'], lines)}\n\n{told}{listed}"
+
+
+def _cell(row) -> str:
+    if pd.isna(row.reproduced):
+        return row.published
+    return (f"{row.published}<br>{_reproduced(row).split(' (')[0]} "
+            f"({row.difference:+.1f}) {MARKS[row.status]}")
 
 
 def _note(row, notes: list[str]) -> int:

@@ -346,6 +346,20 @@ def test_the_published_checkpoints_keys_are_all_accounted_for(tiny):
         clip_retrieval.load_official(target, state)
 
 
+def test_the_activation_is_read_from_this_projects_checkpoints(given):
+    """A file of the run is taken by its path: what it computes comes with it, or is forced."""
+    for told in ("on", "off"):
+        e = clip_retrieval.prepare(Config(**given | {"quick_gelu": told, "experiments": told}))
+        e.folder.mkdir(parents=True)
+        e.write_weights(e.folder / "last.safetensors")
+        file = str(e.folder / "last.safetensors")
+        assert backbones.clip("tiny-clip", file).quick_gelu == (told == "on")
+        assert backbones.clip("tiny-clip", file, quick_gelu=told == "off").quick_gelu != (
+            told == "on")
+        assert clip_retrieval.starting_point(Config(**given | {"resume": file})).quick_gelu == (
+            told == "on")
+
+
 def test_another_runs_weights_are_not_loaded(given):
     e, _ = trained(given)
     other = clip_retrieval.prepare(Config(**given | {"seed": 4}))  # the same folder

@@ -290,3 +290,22 @@ def test_the_first_picture_of_a_notebook_is_found(tmp_path):
     assert report.first_picture(file) == b"hello"
     file.write_text(json.dumps({"cells": cells[:1]}))
     assert report.first_picture(file) == b""
+
+
+def test_variants_of_one_table_stand_side_by_side(folder):
+    """A line a variant, its numbers across; what came out stands under what was published."""
+    both = [CELL | {"id": f"{variant} {metric}", "variant": variant, "metric": metric}
+            for variant in ("small", "large") for metric in ("mAP@200", "P@100")]
+    paper = a_paper(cells=[c | {"reason": "" if c["id"] == "large mAP@200" else "never run"}
+                           for c in both])
+    paper["experiments"][1]["targets"] = ["large mAP@200"]
+    (folder / "paper.yml").write_text(yaml.safe_dump(paper))
+    paper = read_paper(folder / "paper.yml")
+    value = float(CELL["value"])
+    for given, mark, status in ((value + 0.5, "=", "matched"), (value - 2, "↓", "lower")):
+        text = report.published_markdown(paper, report.comparison(paper, [full(value=given)]))
+        head, _, small, large = (line for line in text.splitlines() if line.startswith("|"))
+        assert head == "|  | mAP@200 (trec) | P@100 (trec) | status |"
+        assert small == f"| small | {CELL['value']} | {CELL['value']} | 2 not run [1] |"
+        assert f"{CELL['value']}<br>{given:.1f} ({given - value:+.1f}) {mark} |" in large
+        assert f"| 1 {status}, 1 not run [1][2] |" in large and "1. never run" in text

@@ -1,14 +1,11 @@
 """Checkpoints: the public code's, OpenAI's, this project's."""
 
-from pathlib import Path
-
 from torch import Tensor, nn
 
-from replication import backbones, paths, training
+from replication import backbones, paths
 from replication.papers.clip_retrieval.config import Config
 
-# OpenAI's files say their sizes in three scalars that are no weights.
-UNUSED = ("input_resolution", "context_length", "vocab_size")
+UNUSED = backbones.OPENAI_EXTRA  # OpenAI's files say their sizes in three numbers, no weights
 FORCED = {"on": True, "off": False}
 
 
@@ -20,24 +17,13 @@ def load_official(model: nn.Module, state: dict[str, Tensor], source: str = "the
     Raises WeightsError, before anything is changed, that names wrong shapes (another
     vision_model), missing and unknown keys.
     """
-    kept = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    return backbones.load_exactly(model, kept, source, unused=UNUSED)
+    return backbones.load_clip(model, state, source)
 
 
 def starting_point(config: Config) -> backbones.ClipBackbone:
     """The CLIP that a run starts from: `resume`, else `weights`. QuickGELU comes with the weights;
-    a checkpoint to resume has it unless its own header says otherwise."""
-    quick = FORCED.get(config.quick_gelu)
-    if not config.resume:
-        return backbones.clip(config.vision_model, config.weights, config.seed, quick_gelu=quick)
-    if quick is None:
-        quick = header_of(paths.user_path(config.resume)).get("quick_gelu", True)
-    return backbones.clip(config.vision_model, config.resume, config.seed, quick_gelu=quick)
-
-
-def header_of(file: Path) -> dict:
-    """What a checkpoint of this project says of itself; empty for any other file."""
-    try:
-        return training.read_weights(file)[1] if file.suffix == ".safetensors" else {}
-    except ValueError:
-        return {}
+    a checkpoint of the public code, which says nothing, was made from OpenAI's, so it has it."""
+    quick, source = FORCED.get(config.quick_gelu), config.resume or config.weights
+    if config.resume and quick is None:
+        quick = backbones.about_of(paths.user_path(config.resume)).get("quick_gelu", True)
+    return backbones.clip(config.vision_model, source, config.seed, quick_gelu=quick)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from replication import backbones, data, losses, paths, records, training
 from replication.captioned import Captions, read_captioned
-from replication.papers.clip_retrieval.checkpoint import header_of, starting_point
+from replication.papers.clip_retrieval.checkpoint import starting_point
 from replication.papers.clip_retrieval.config import Config
 from replication.papers.clip_retrieval.encoding import Embedded, Encoder
 
@@ -72,7 +72,7 @@ class Experiment:
         if not file.exists():
             raise FileNotFoundError(f"no checkpoint {paths.shown(file)}: run finetune.ipynb with "
                                     "the same parameters first")
-        found = header_of(file)
+        found = backbones.about_of(file)
         if wrong := [f"{k} is {found.get(k)!r}, asked {v!r}" for k, v in self.about.items()
                      if found.get(k) != v]:
             raise ValueError(f"{paths.shown(file)} is of another run: {'; '.join(wrong)}")
