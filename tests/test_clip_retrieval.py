@@ -222,6 +222,9 @@ def test_training_lowers_the_loss_and_keeps_three_selections(given):
     for name in ("test", "dev"):
         means = [row[f"{name} mean_R@1"] for row in run.history]
         assert run.best[name]["epoch"] == 1 + int(np.argmax(means))
+        now = e.embed(getattr(e, name)).ranks().metrics()  # the model holds the last weights
+        assert all(run.history[-1][f"{name} {k}"] == pytest.approx(100 * v, abs=1e-6)
+                   for k, v in now.items())
     assert run.best["last"]["epoch"] == 3
     assert run.history[0]["learning rate"] <= 1e-3
     clip_again = backbones.clip("tiny-clip", str(e.folder / "last.safetensors"))
