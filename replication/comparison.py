@@ -6,6 +6,7 @@ dataset or on a subset have tables of their own.
 
 import json
 from statistics import mean, stdev
+from typing import Any
 
 import pandas as pd
 
@@ -31,7 +32,8 @@ def comparison(paper: Paper, records: list[RunRecord]) -> pd.DataFrame:
     words), `not run` (reason, and the command where there is one). `quoted` marks another
     method's number: none of this project's experiments aims at it.
     """
-    full = [r for r in records if r.paper == paper.name and r.dataset.kind == "full"]
+    full = [_named(paper, r) for r in records
+            if r.paper == paper.name and r.dataset.kind == "full"]
     rows = [_cell_row(paper, cell, full) for cell in paper.cells]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -59,13 +61,30 @@ def mismatches(paper: Paper, cell: Cell, experiment: Experiment, record: RunReco
         found += [(name, getattr(data, name), count)
                   for name in ("n_query", "n_gallery", "n_classes")
                   if (count := getattr(expected, name)) is not None]
-    wanted = paper.parameters(experiment)
-    free = FREE_PARAMETERS.union(experiment.free)
-    found += [(f"parameter {name}", record.parameters[name], value)
-              for name, value in sorted(wanted.items())
-              if name not in free and name in record.parameters]
+    found += [(f"parameter {name}", ours, theirs)
+              for name, ours, theirs in _parameters(paper, experiment, record)]
     return [f"{name} is {_text(ours)}, published {_text(theirs)}"
             for name, ours, theirs in found if ours != theirs]
+
+
+def _parameters(paper: Paper, experiment: Experiment, record: RunRecord
+                ) -> list[tuple[str, Any, Any]]:
+    """(name, a record's value, the experiment's) of each parameter that says what is measured."""
+    free = FREE_PARAMETERS.union(experiment.free)
+    return [(name, record.parameters[name], value)
+            for name, value in sorted(paper.parameters(experiment).items())
+            if name not in free and name in record.parameters]
+
+
+def _named(paper: Paper, record: RunRecord) -> RunRecord:
+    """The record under the name of the experiment whose parameters it ran with, where a notebook
+    that papermill ran alone could not know it."""
+    if record.experiment in {e.name for e in paper.experiments}:
+        return record
+    alike = [e.name for e in paper.experiments if e.targets
+             and set(paper.parameters(e)) <= set(record.parameters)
+             and all(ours == theirs for _, ours, theirs in _parameters(paper, e, record))]
+    return record.model_copy(update={"experiment": alike[0]}) if alike else record
 
 
 def latest(records: list[RunRecord]) -> list[RunRecord]:

@@ -18,7 +18,7 @@ SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # They say where and how fast a run goes, not what is measured.
 FREE_PARAMETERS = frozenset({
     "seed", "data_root", "save_root", "cache_root", "device", "devices", "num_workers", "workers",
-    "weights_path", "checkpoint", "resume", "progress", "chunk_size", "compile", "channels_last",
+    "weights_path", "checkpoint", "progress", "chunk_size", "compile", "channels_last",
     "accelerator", "precision"})
 
 

@@ -37,9 +37,10 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
     written = []
     for name, paper in read_papers(book).items():
         records = records_of(name, book)
+        own = _own_protocol(records)
         pages = {"published": published_markdown(paper, comparison(paper, records)),
-                 "demo": own_markdown(_shown(paper, demo_table(records)), _no_demo(paper)),
-                 "subset": own_markdown(_shown(paper, subset_table(records)),
+                 "demo": own_markdown(_shown(paper, demo_table(own)), _no_demo(paper)),
+                 "subset": own_markdown(_shown(paper, subset_table(own)),
                                         "No run on a real subset yet."),
                  "conventions": conventions_markdown(records),
                  "deviations": deviations_markdown(paper)}
@@ -103,29 +104,53 @@ def deviations_markdown(paper: Paper) -> str:
 
 def conventions_markdown(records: list[RunRecord]) -> str:
     """The trained ranking of each demo run under every convention: one ranking, many numbers. Where
-    a run trains nothing it is its last model's, named."""
+    a run trains nothing it is its last model's, named. Image-text runs, kept samples too, show
+    every protocol beside their conventions."""
     parts = []
-    for record in (r for r in records if r.dataset.kind == "demo"):
+    for record in records:
         found = _one_ranking(record)
-        if not found:
+        if not found or not (record.dataset.kind == "demo" or _turned(found)):
             continue
         model = "" if found[0].variant == "trained" else f", {found[0].variant or 'result'}"
         metrics = list(dict.fromkeys(m.metric for m in found))
-        values = {(m.convention, m.metric): m.value for m in found}
-        lines = [[f"`{c}`", *(f"{values[c, m]:.1f}" if (c, m) in values else "" for m in metrics)]
-                 for c in dict.fromkeys(m.convention for m in found)]
+        values = {(m.protocol, m.convention, m.metric): m.value for m in found}
+        several = ["protocol"] if _turned(found) else []
+        lines = [[*([protocol or record.protocol] if several else []), f"`{convention}`",
+                  *(f"{values[protocol, convention, m]:.1f}"
+                    if (protocol, convention, m) in values else "" for m in metrics)]
+                 for protocol, convention in dict.fromkeys((m.protocol, m.convention)
+                                                           for m in found)]
         parts.append(f"{record.paper}/{record.experiment}, run {run_link(record)}{model}:\n\n"
-                     + _markdown(["convention", *metrics], lines))
+                     + _markdown([*several, "convention", *metrics], lines))
     return "\n\n".join(parts or ["No demo run yet."]) + "\n"
 
 
 def _one_ranking(record: RunRecord) -> list[Metric]:
-    """Rows of the trained ranking, else of the last model that is no floor; of one selection."""
-    own = [m for m in record.metrics if not m.protocol and m.variant not in FLOORS]
+    """Rows of the trained ranking, else of the last model that is no floor; of one selection. Of
+    image-text models every protocol, of others the record's own."""
+    rows = [m for m in record.metrics if m.variant not in FLOORS]
+    own = [m for m in rows if not m.protocol]
     variants = {m.variant for m in own}
     shown = "trained" if "trained" in variants else own[-1].variant if own else ""
-    found = [m for m in own if m.variant == shown]
-    return [m for m in found if m.selection == found[0].selection]
+    own = [m for m in own if m.variant == shown]
+    return [m for m in rows if own and (m.variant, m.selection) == (shown, own[0].selection)
+            and (not m.protocol or _image_text(m))]
+
+
+def _image_text(metric: Metric) -> bool:
+    return metric.convention.startswith("image_text")
+
+
+def _turned(found: list[Metric]) -> bool:
+    """Whether a ranking was measured under several protocols."""
+    return len({m.protocol for m in found}) > 1
+
+
+def _own_protocol(records: list[RunRecord]) -> list[RunRecord]:
+    """The records without image-text rows of another protocol, which `conventions_markdown`
+    shows."""
+    return [r.model_copy(update={"metrics": kept}) for r in records
+            if (kept := [m for m in r.metrics if not (m.protocol and _image_text(m))])]
 
 
 def listed_runs(book: Path, paper: str) -> list[Path]:
@@ -266,6 +291,7 @@ def readme_results(book: Path | None = None) -> str:
             status = table[~table.quoted].status.value_counts()
             counted.append([name, len(table), table.quoted.sum(),
                             *(status.get(s, 0) for s in STATUSES)])
+        records = _own_protocol(records)
         for table in (subset_table(records), demo_table(records)):
             table = _shown(paper, table)
             own += [] if table.empty else [_rooted(own_markdown(table, ""))]

@@ -1,6 +1,7 @@
 """The fine-tuning's options under their original names, the switches, and the zero-shot run's."""
 
 from dataclasses import asdict, field
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
@@ -9,6 +10,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 # The readme's nine models, by its names.
 MODELS = ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14",
           "ViT-L/14@336px")
+FILES = (".safetensors", ".pt", ".pth", ".bin")
 RAW = "{}"  # a prompt that leaves the caption as it is
 WHERE = ("dataset_root", "checkpoint_path", "experiments", "name", "num_workers", "accelerator",
          "devices", "eval_batch_size", "compile", "grad_checkpointing")  # not what is measured
@@ -113,18 +115,22 @@ class ZeroShot:
             raise ValueError("give at least one of models and one of prompts")
         for prompt in self.prompts:
             check_prompt(prompt)
-        twice = sorted({m for m in self.models if self.models.count(m) > 1})
+        labels = [label for label, *_ in self.entries()]
+        twice = sorted({name for name in labels if labels.count(name) > 1})
         if twice:
             raise ValueError(f"models named twice: {', '.join(twice)}")
         return self
 
     def entries(self) -> list[tuple[str, str, str]]:
-        """(what tables call it, model, weights) of each of `models`."""
-        pairs = [(n.strip(), own.strip() or self.weights)
-                 for n, _, own in (m.partition(": ") for m in self.models)]
-        names = [name for name, _ in pairs]
-        return [(name if names.count(name) == 1 else f"{name} {weights}", name, weights)
-                for name, weights in pairs]
+        """(what tables call it, model, weights) of each of `models`. Tables call by its name alone
+        what is measured with `weights`; other weights stand behind the name, a file by its stem.
+        """
+        found = []
+        for entry in self.models:
+            name, _, own = (part.strip() for part in entry.partition(": "))
+            stem = Path(own).stem if Path(own).suffix in FILES else own
+            found.append((f"{name} {stem}".strip(), name, own or self.weights))
+        return found
 
 
 @pydantic_dataclass(frozen=True)
