@@ -400,9 +400,12 @@ def test_a_list_of_models_is_measured_under_every_protocol(doodles, tmp_path, ti
     assert outcome == AGREES and not any("missing" in line for line in lines), lines
 
 
-def test_the_protocols_differ_in_the_numbers(doodles, tmp_path, tiny):
+def test_the_protocols_differ_in_the_numbers(doodles, tmp_path, tiny, monkeypatch):
     config = zero_shot(doodles, tmp_path, prompts=["{}", "a photo of {}"], other_activation=True)
+    made, real = [], Encoder.images
+    monkeypatch.setattr(Encoder, "images", lambda *a: made.append(a) or real(*a))
     _, results, _ = clip_retrieval.zero_shot(config, progress=False)
+    assert len(made) == 2  # once a model; the other activation is another model
     files = {k: load_file(results.folder / v) for k, v in results.files.items()}
     main, prompt, gelu = files.values()
     assert torch.equal(main["images"], prompt["images"])

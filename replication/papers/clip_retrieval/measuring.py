@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.nn import functional as F
 
 from replication import backbones, paths, published, records, training
@@ -196,9 +197,11 @@ def zero_shot(config: ZeroShot, progress: bool = True
         backbone = backbones.clip(name, source, config.seed, quick_gelu=quick)
         weights.append(records.Weights(name=f"{name} {source}", sha256=backbone.sha256))
         encoder = _encoder(config, fabric, backbone)
+        images = None
         for prompt in config.prompts:
             turned = f"{ZERO_SHOT}, prompt {prompt!r}" if prompt != RAW else ""
-            _add(results, encoder, captions, label, prompt, turned, progress, config.half_scores)
+            images = _add(results, encoder, captions, label, prompt, turned, progress,
+                          config.half_scores, images)
         if config.other_activation:
             other = backbones.clip(name, source, config.seed, quick_gelu=not backbone.quick_gelu)
             turned = f"{ZERO_SHOT}, {'QuickGELU' if other.quick_gelu else 'GELU'}"
@@ -215,8 +218,10 @@ def _encoder(config: ZeroShot, fabric: Fabric, backbone: backbones.ClipBackbone)
 
 
 def _add(results: Results, encoder: Encoder, captions: Captions, label: str, prompt: str,
-         protocol: str, progress: bool, half: bool = False) -> None:
-    """One model under one prompt; with `half` its scores in half precision too."""
+         protocol: str, progress: bool, half: bool = False, images: Tensor | None = None
+         ) -> Tensor:
+    """One model under one prompt; with `half` its scores in half precision too. images: their
+    embeddings where another prompt has made them; returns them."""
     parts = filter(None, (label, captions.name, captions.split, protocol))
     file = results.folder / (re.sub(r"[^\w.@-]+", "-", " ".join(parts)) + ".safetensors")
     backbone = encoder.backbone
@@ -226,14 +231,15 @@ def _add(results: Results, encoder: Encoder, captions: Captions, label: str, pro
     tokens, cut = encoder.tokens(captions, prompt)
     embedded = saved(file, about)
     if embedded is None:
-        embedded = Embedded(encoder.images(captions, progress), encoder.texts(tokens, progress),
-                            captions.owner)
+        images = encoder.images(captions, progress) if images is None else images
+        embedded = Embedded(images, encoder.texts(tokens, progress), captions.owner)
         embedded.save(file, about)
     results.add(embedded, label, protocol=protocol, file=file)
     if half and not protocol:
         results.add(embedded, label, protocol=f"{ZERO_SHOT}, {HALF}", half=True)
     if note := cut_note(cut, captions, f"{label} {protocol}".strip()):
         results.notes.append(note)
+    return embedded.images
 
 
 def zero_shot_record(config: ZeroShot, captions: Captions, results: Results,
