@@ -40,9 +40,11 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
     Every run is a line of `runs.csv` in `save_root` (`save` or `checkpoint_path`, where a paper
     calls it so). Columns: mean and spread over seeds, the difference to the unturned choice, the
     seeds' values; of mAP@all on the unseen classes (common convention), or of the paper's
-    SWITCH_METRIC, at the last epoch, in percent.
+    SWITCH_METRIC, at the last epoch, in percent. The unturned choice is called `as released`, or
+    as the paper's SWITCH_BASE says.
     """
-    runs, seeds = {BASE: {}, **switches}, range(42, 42 + n_seeds)
+    base = getattr(paper, "SWITCH_BASE", BASE)
+    runs, seeds = {base: {}, **switches}, range(42, 42 + n_seeds)
     jobs = [(name, seed) for name in runs for seed in seeds]
     values: dict[str, list[float]] = {name: [] for name in runs}
     rows = []
@@ -54,7 +56,7 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
         paths.write_atomic(paths.user_path(given[_folder_of(given)]) / RUNS, listed)
     table = pd.DataFrame({name: {"mean": pd.Series(v).mean(), "spread": pd.Series(v).std(ddof=1)}
                           for name, v in values.items()}).T
-    table["difference"] = table["mean"] - table.loc[BASE, "mean"]
+    table["difference"] = table["mean"] - table.loc[base, "mean"]
     table["seeds"] = [", ".join(f"{v:.1f}" for v in values[name]) for name in table.index]
     return table.round({"mean": 1, "spread": 1, "difference": 1}).rename_axis("turned")
 

@@ -10,6 +10,7 @@ two-process step against one. Not verified: the published numbers, which need th
 from replication.papers.clip_retrieval.checkpoint import UNUSED, load_official, starting_point
 from replication.papers.clip_retrieval.config import (
     MODELS,
+    SWITCH_BASE,
     SWITCH_METRIC,
     SWITCHES,
     Config,
@@ -37,7 +38,7 @@ from replication.papers.clip_retrieval.measuring import (
 )
 from replication.papers.clip_retrieval.search import Index, examples, opened
 
-__all__ = ["MODELS", "SWITCHES", "SWITCH_METRIC", "TABLE", "UNUSED", "Config", "Embedded",
+__all__ = ["MODELS", "SWITCHES", "SWITCH_BASE", "SWITCH_METRIC", "TABLE", "UNUSED", "Config", "Embedded",
            "Encoder", "Experiment", "Index", "Pairs", "Search", "ZeroShot", "chance", "examples",
            "load_official", "measure", "measure_last", "opened", "prepare", "rate_of", "record",
            "round_to_half", "start_of", "starting_point", "tokens_of", "train", "zero_shot",

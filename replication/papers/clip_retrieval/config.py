@@ -83,6 +83,7 @@ SWITCHES = {
     "prompt: a photo of": {"prompt": "a photo of {}"},
     "mirrored images": {"flip": True},
 }
+SWITCH_BASE = "as stated"
 SWITCH_METRIC = ("mean_R@1", "image_text")  # what their table shows
 
 
