@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from replication import backbones, training
+from replication import backbones, switches, training
 from replication.captioned import read_captioned
 from replication.data import DatasetError, cached_pixels
 from replication.papers import clip_retrieval
@@ -370,6 +371,20 @@ def test_another_runs_weights_are_not_loaded(given):
         other.load("last")
     with pytest.raises(FileNotFoundError, match="no checkpoint .*best.safetensors"):
         e.load("best")
+
+
+def test_switches_are_turned_one_at_a_time(given, tmp_path):
+    given = given | {"epochs": 1, "dev_split": ""}
+    del given["seed"]
+    turned = {"held: half": clip_retrieval.SWITCHES["held: half"]}
+    table = switches.run_all(clip_retrieval, given, turned, 2)
+    assert list(table.index) == ["as stated", "held: half"]
+    runs = pd.read_csv(tmp_path / "out" / "runs.csv")
+    assert list(runs.turned) == ["as stated"] * 2 + ["held: half"] * 2
+    assert table["mean"].tolist() == pytest.approx(
+        runs.groupby("turned")["mean_R@1 image_text"].mean().round(1).tolist())
+    held = [json.loads(p)["held"] for p in runs.parameters]
+    assert held == ["float32"] * 2 + ["half"] * 2
 
 
 # --------------------------------------------------------------------------------- zero-shot

@@ -38,8 +38,8 @@ from replication.papers.clip_retrieval.measuring import (
 )
 from replication.papers.clip_retrieval.search import Index, examples, opened
 
-__all__ = ["MODELS", "SWITCHES", "SWITCH_BASE", "SWITCH_METRIC", "TABLE", "UNUSED", "Config", "Embedded",
-           "Encoder", "Experiment", "Index", "Pairs", "Search", "ZeroShot", "chance", "examples",
-           "load_official", "measure", "measure_last", "opened", "prepare", "rate_of", "record",
-           "round_to_half", "start_of", "starting_point", "tokens_of", "train", "zero_shot",
-           "zero_shot_record"]
+__all__ = ["MODELS", "SWITCHES", "SWITCH_BASE", "SWITCH_METRIC", "TABLE", "UNUSED", "Config",
+           "Embedded", "Encoder", "Experiment", "Index", "Pairs", "Search", "ZeroShot", "chance",
+           "examples", "load_official", "measure", "measure_last", "opened", "prepare", "rate_of",
+           "record", "round_to_half", "start_of", "starting_point", "tokens_of", "train",
+           "zero_shot", "zero_shot_record"]
