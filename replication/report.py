@@ -109,20 +109,36 @@ def conventions_markdown(records: list[RunRecord]) -> str:
     parts = []
     for record in records:
         found = _one_ranking(record)
-        if not found or not (record.dataset.kind == "demo" or _turned(found)):
+        one = len({m.convention for m in found if _image_text(m)}) == 1
+        if not found or not (_turned(found) or record.dataset.kind == "demo" and not one):
             continue
         model = "" if found[0].variant == "trained" else f", {found[0].variant or 'result'}"
-        metrics = list(dict.fromkeys(m.metric for m in found))
-        values = {(m.protocol, m.convention, m.metric): m.value for m in found}
-        several = ["protocol"] if _turned(found) else []
-        lines = [[*([protocol or record.protocol] if several else []), f"`{convention}`",
-                  *(f"{values[protocol, convention, m]:.1f}"
-                    if (protocol, convention, m) in values else "" for m in metrics)]
-                 for protocol, convention in dict.fromkeys((m.protocol, m.convention)
-                                                           for m in found)]
+        table = _protocols(record, found) if _turned(found) else _conventions(found)
         parts.append(f"{record.paper}/{record.experiment}, run {run_link(record)}{model}:\n\n"
-                     + _markdown([*several, "convention", *metrics], lines))
+                     + table)
     return "\n\n".join(parts or ["No demo run yet."]) + "\n"
+
+
+def _conventions(found: list[Metric]) -> str:
+    metrics = list(dict.fromkeys(m.metric for m in found))
+    values = {(m.convention, m.metric): m.value for m in found}
+    lines = [[f"`{c}`", *(f"{values[c, m]:.1f}" if (c, m) in values else "" for m in metrics)]
+             for c in dict.fromkeys(m.convention for m in found)]
+    return _markdown(["convention", *metrics], lines)
+
+
+def _protocols(record: RunRecord, found: list[Metric]) -> str:
+    """Recall under every protocol and in folds; a line says only what differs from the first."""
+    own, main = record.protocol, found[0].convention
+    recalls = list(dict.fromkeys(m.metric for m in found if m.metric[3:6] == "_R@"))
+    values = {(m.protocol, m.convention, m.metric): f"{m.value:.1f}" for m in found}
+    lines = []
+    for protocol, convention in dict.fromkeys((m.protocol, m.convention) for m in found):
+        told = [protocol.removeprefix(f"{own}, ")] if protocol else []
+        told += [f"`{convention}`"] if convention != main else []
+        lines.append([", ".join(told) or f"{own}, `{main}`",
+                      *(values.get((protocol, convention, m), "") for m in recalls)])
+    return _markdown(["", *recalls], lines)
 
 
 def _one_ranking(record: RunRecord) -> list[Metric]:
@@ -331,19 +347,24 @@ def _side_by_side(rows: pd.DataFrame) -> str:
     """Variants down, metrics across: the published number, under it what came out, its difference
     and a mark; the line's statuses in words, with numbered notes as in `_compared`."""
     notes: list[str] = []
-    metrics = list(dict.fromkeys(_metric(row) for row in rows.itertuples()))
+    one = rows.convention.nunique() == 1
+    names = {row.Index: row.metric if one else _metric(row) for row in rows.itertuples()}
+    metrics = list(dict.fromkeys(names.values()))
     lines = []
     for variant, group in rows.groupby("variant", sort=False):
-        cells = {_metric(row): _cell(row) for row in group.itertuples()}
+        cells = {names[row.Index]: _cell(row) for row in group.itertuples()}
         count = group.status.value_counts()
         told = ", ".join(f"{count[s]} {s}" for s in STATUSES if s in count)
+        told = count.index[0] if len(count) == 1 else told
         numbers = sorted({_note(row, notes) for row in group.itertuples()})
         lines.append([variant, *(cells.get(m, "") for m in metrics),
                       f"{told} {''.join(f'[{n}]' for n in numbers)}"])
     listed = "\n".join(f"{i}. {note}" for i, note in enumerate(notes, 1))
     tolerances = ", ".join(f"{t:g}" for t in sorted(set(rows.tolerance.dropna())))
-    told = f"Tolerance {tolerances} points.\n\n" if tolerances else ""
-    return f"{_markdown(['', *metrics, 'status'], lines)}\n\n{told}{listed}"
+    told = [f"Convention `{rows.convention.iloc[0]}`."] if one and rows.convention.iloc[0] else []
+    told += [f"Tolerance {tolerances} points."] if tolerances else []
+    return "\n\n".join(filter(None, [_markdown(["", *metrics, "status"], lines), " ".join(told),
+                                     listed]))
 
 
 def _cell(row) -> str:

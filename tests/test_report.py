@@ -305,7 +305,7 @@ def test_variants_of_one_table_stand_side_by_side(folder):
     for given, mark, status in ((value + 0.5, "=", "matched"), (value - 2, "↓", "lower")):
         text = report.published_markdown(paper, report.comparison(paper, [full(value=given)]))
         head, _, small, large = (line for line in text.splitlines() if line.startswith("|"))
-        assert head == "|  | mAP@200 (trec) | P@100 (trec) | status |"
-        assert small == f"| small | {CELL['value']} | {CELL['value']} | 2 not run [1] |"
+        assert head == "|  | mAP@200 | P@100 | status |" and "Convention `trec`." in text
+        assert small == f"| small | {CELL['value']} | {CELL['value']} | not run [1] |"
         assert f"{CELL['value']}<br>{given:.1f} ({given - value:+.1f}) {mark} |" in large
         assert f"| 1 {status}, 1 not run [1][2] |" in large and "1. never run" in text
