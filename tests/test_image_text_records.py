@@ -178,14 +178,17 @@ def test_the_demo_page_shows_the_convention_that_no_cell_names(tmp_path):
       row("doodle-clip", 49.9, protocol=HALF), row("zero-shot", 9.0)],
      ", doodle-clip:\n\n|  | i2t_R@1 |\n| --- | ---: |\n| zero-shot, `image_text` | 50.0 |\n"
      f"| {HALF} | 49.9 |"),
-    ([row("trained", 60.0, selection="test"), row("trained", 55.0, selection="last"), row()],
-     ":\n\n| convention | i2t_R@1 |\n| --- | ---: |\n| `image_text` | 60.0 |")])
+    ([row("trained", 60.0, selection="test"), row("trained", 55.0, selection="last"), row(),
+      row("trained", 80.0, selection="test", convention="image_text_5_folds")],
+     ":\n\n| convention | i2t_R@1 |\n| --- | ---: |\n| `image_text` | 60.0 |\n"
+     "| `image_text_5_folds` | 80.0 |")])
 def test_the_conventions_are_the_models_where_nothing_is_trained(rows, told):
     text = report.conventions_markdown([a_run(*rows, kind="demo")])
     assert text == f"clip_retrieval/coco, run coco{told}\n"
 
 
-@pytest.mark.parametrize("rows", [[row("chance")], [row("zero-shot")], [row(protocol=HALF)]])
+@pytest.mark.parametrize("rows", [[row("chance")], [row("zero-shot")], [row(protocol=HALF)],
+                                  [row("trained")]])  # one convention: nothing to compare
 def test_floors_alone_have_no_conventions_page(rows):
     assert report.conventions_markdown([a_run(*rows, kind="demo")]) == "No demo run yet.\n"
 
