@@ -333,6 +333,9 @@ def test_eval_measures_the_resumed_checkpoint_and_trains_nothing(given, tmp_path
     results = clip_retrieval.measure(e, run, start)
     assert not run.history and {(m.variant, m.selection) for m in results.rows} == {
         ("trained", "last"), ("chance", "")}
+    alone = clip_retrieval.prepare(Config(**given, eval=True))
+    as_it_comes = clip_retrieval.measure(alone, run, start)
+    assert {m.variant for m in as_it_comes.rows} == {"untrained", "chance"}
     assert all(torch.equal(v, state[k].float()) for k, v in e.model.state_dict().items()
                if v.is_floating_point())
 

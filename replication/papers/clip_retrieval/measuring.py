@@ -122,9 +122,10 @@ def measure(e: Experiment, run: training.Run, start: Embedded) -> Results:
     for selection in sorted(run.best, key=lambda s: (s != chosen, s)):
         e.load(selection)
         _kept(results, e, e.embed(e.test), "trained", selection)
+    measured = e.config.eval and e.config.resume  # a checkpoint that somebody has trained
     scratch = e.config.weights == "none" and not e.config.resume
-    evaluated = "trained" if e.config.eval else "untrained" if scratch else "zero-shot"
-    _kept(results, e, start, evaluated, "last" if e.config.eval else "")
+    began = "trained" if measured else "untrained" if scratch else "zero-shot"
+    _kept(results, e, start, began, "last" if measured else "")
     results.add(chance(e.test), "chance")
     for captions in (e.train, e.test):
         cut = e.encoder.tokens(captions, e.config.prompt)[1]
