@@ -17,7 +17,7 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 NORMALISATIONS = {"imagenet": IMAGENET, "clip": CLIP, "half": HALF}
 
-Resize = Literal["squash", "shortest", "crop", "pad", "ink"]
+Resize = Literal["squash", "shortest", "crop", "pad", "ink", "targetpad", "squarepad"]
 INK = 300  # sum of a pixel's channels up to which it is a stroke, not paper
 FAINTEST = 60  # least range of such sums in a picture that has strokes at all
 
@@ -30,9 +30,11 @@ class Preprocess:
     the long one rounded down, then the centre: open_clip's and OpenAI's rule, to the byte), `crop`
     (the centre square, then `size`: PIL's ImageOps.fit; it cuts first, at fractions of a pixel,
     so bytes differ from `shortest` wherever the sides do), `pad` (white to a square, then
-    `size`), `ink` (cut to the strokes and 10 pixels around, then as `pad`). interpolation:
-    `bilinear` or `bicubic`, both anti-aliased. mean and std: per channel, for values in 0..1.
-    sketch_resize: the rule for sketches where it is another.
+    `size`), `ink` (cut to the strokes and 10 pixels around, then as `pad`), `targetpad` (black
+    beside the short side until the long one is `ratio` times it, where it is more, then as
+    `shortest`), `squarepad` (the same to a square). interpolation: `bilinear` or `bicubic`, both
+    anti-aliased. mean and std: per channel, for values in 0..1. sketch_resize: the rule for
+    sketches where it is another. ratio: of `targetpad`, at least 1. Raises ValueError.
     """
 
     size: int = 224
@@ -41,6 +43,11 @@ class Preprocess:
     mean: tuple[float, float, float] = IMAGENET[0]
     std: tuple[float, float, float] = IMAGENET[1]
     sketch_resize: Resize | None = None
+    ratio: float = 1.25
+
+    def __post_init__(self):
+        if not self.ratio >= 1:
+            raise ValueError(f"ratio {self.ratio}: the longer side is at least 1 x the shorter")
 
     def of(self, domain: str) -> "Preprocess":
         """The rule for pictures of a domain, `sketch` or `photo`."""
@@ -55,7 +62,9 @@ class Preprocess:
         filter_ = Image.Resampling[self.interpolation.upper()]
         if self.resize == "ink":
             image = image.crop(ink_box(image))
-        if self.resize == "shortest":
+        if self.resize in ("targetpad", "squarepad"):
+            image = _padded(image, self.ratio if self.resize == "targetpad" else 1.0)
+        if self.resize in ("shortest", "targetpad", "squarepad"):
             image = _shortest(image, self.size, self.interpolation)
         elif self.resize == "crop":
             image = ImageOps.fit(image, (self.size, self.size), filter_)
@@ -64,8 +73,8 @@ class Preprocess:
         elif self.resize == "squash":
             image = image.resize((self.size, self.size), filter_)
         else:
-            raise ValueError(f"resize {self.resize!r}: choose squash, shortest, crop, pad "
-                             "or ink")
+            raise ValueError(f"resize {self.resize!r}: choose squash, shortest, crop, pad or ink, "
+                             "or, with black beside the picture, targetpad or squarepad")
         return np.asarray(image)
 
     def normalised(self, images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
@@ -80,10 +89,22 @@ class Preprocess:
 
     def pixel_key(self) -> str:
         """What decides the bytes of `resized`; normalisation does not."""
-        return f"{self.size}-{self.resize}-{self.interpolation}"
+        ratio = f"-{self.ratio}" if self.resize == "targetpad" else ""
+        return f"{self.size}-{self.resize}-{self.interpolation}{ratio}"
 
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        fields = asdict(self)
+        if "targetpad" not in (self.resize, self.sketch_resize):
+            del fields["ratio"]  # decides nothing: other rules keep the digests of kept records
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _padded(image: Image.Image, ratio: float) -> Image.Image:
+    """Black on both sides of the short side, each half of what lacks to longer / `ratio`, rounded
+    down; unchanged where nothing lacks."""
+    wanted = max(image.size) / ratio
+    x, y = (max(0, int((wanted - side) / 2)) for side in image.size)
+    return ImageOps.expand(image, (x, y, x, y), fill="black") if x or y else image
 
 
 def _shortest(image: Image.Image, size: int, interpolation: str) -> Image.Image:
