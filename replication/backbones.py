@@ -180,6 +180,22 @@ def about_of(file: Path) -> dict:
         return {}
 
 
+def load_own(model: nn.Module, file: Path, about: dict, notebook: str) -> None:
+    """Loads a checkpoint that a run of this project wrote with `about` in its header.
+
+    Raises FileNotFoundError that names the notebook which makes it, ValueError for a checkpoint of
+    another run, WeightsError for tensors that do not fit.
+    """
+    if not file.exists():
+        raise FileNotFoundError(f"no checkpoint {paths.shown(file)}: run {notebook} with the same "
+                                "parameters first")
+    found = about_of(file)
+    if wrong := [f"{k} is {found.get(k)!r}, asked {v!r}" for k, v in about.items()
+                 if found.get(k) != v]:
+        raise ValueError(f"{paths.shown(file)} is of another run: {'; '.join(wrong)}")
+    load_exactly(model, read_state(file), paths.shown(file))
+
+
 def load_clip(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> list[str]:
     """Loads a CLIP's state dict, of any float type and with or without DataParallel's `module.`,
     as float32; returns the keys left out (OpenAI's OPENAI_EXTRA). Raises WeightsError."""

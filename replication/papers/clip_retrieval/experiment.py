@@ -64,19 +64,9 @@ class Experiment:
         training.write_tensors(self.model.state_dict(), file, {"about": about})
 
     def load(self, selection: str) -> None:
-        """Puts the weights of a selection into the model.
-
-        Raises FileNotFoundError for an absent file, ValueError for one of another model.
-        """
-        file = self.folder / f"{selection}.safetensors"
-        if not file.exists():
-            raise FileNotFoundError(f"no checkpoint {paths.shown(file)}: run finetune.ipynb with "
-                                    "the same parameters first")
-        found = backbones.about_of(file)
-        if wrong := [f"{k} is {found.get(k)!r}, asked {v!r}" for k, v in self.about.items()
-                     if found.get(k) != v]:
-            raise ValueError(f"{paths.shown(file)} is of another run: {'; '.join(wrong)}")
-        backbones.load_exactly(self.model, backbones.read_state(file), paths.shown(file))
+        """Puts the weights of a selection into the model; raises as `backbones.load_own`."""
+        backbones.load_own(self.model, self.folder / f"{selection}.safetensors", self.about,
+                           "finetune.ipynb")
 
     def first_batch(self) -> dict[str, Tensor]:
         """The first pairs of training, pixels as bytes (b h w 3)."""

@@ -75,16 +75,9 @@ class Experiment:
         training.write_tensors(self.model.state_dict(), file, header)
 
     def load(self, selection: str) -> None:
-        """Puts the weights of a selection into the model; raises FileNotFoundError, ValueError."""
-        file = self.folder / f"{selection}.safetensors"
-        if not file.exists():
-            raise FileNotFoundError(f"no checkpoint {paths.shown(file)}: run train.ipynb with the "
-                                    "same parameters first")
-        found = backbones.about_of(file)
-        if wrong := [f"{k} is {found.get(k)!r}, asked {v!r}" for k, v in self.about.items()
-                     if found.get(k) != v]:
-            raise ValueError(f"{paths.shown(file)} is of another run: {'; '.join(wrong)}")
-        backbones.load_exactly(self.model, backbones.read_state(file), paths.shown(file))
+        """Puts the weights of a selection into the model; raises as `backbones.load_own`."""
+        backbones.load_own(self.model, self.folder / f"{selection}.safetensors", self.about,
+                           "train.ipynb")
 
     @torch.inference_mode()
     def rank(self, composed: Composed, progress: bool = False) -> ComposedRanks:
