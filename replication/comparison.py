@@ -20,8 +20,10 @@ COLUMNS = ["id", "quoted", "table", "method", "variant", "dataset", "split", "pr
            "tolerance", "status", "reason", "counts", "run"]
 _OWN = ["paper", "experiment", "dataset", "split", "protocol", "metric", "convention"]
 _TAIL = ["interval", "seeds", "counts", "device", "run"]
-SELECTIONS = ["unseen", "seen", "test", "dev", "last"]
-FLOORS = ["chance", "pixels", "untrained sa", "untrained", "zero-shot"]  # what a model must beat
+SELECTIONS = ["unseen", "seen", "test", "dev", "val", "last"]
+# What a model must beat.
+FLOORS = ["chance", "pixels", "untrained sa", "untrained", "image-only", "text-only", "sum",
+          "zero-shot"]
 VARIANTS = [*FLOORS, "trained"]
 
 
@@ -30,7 +32,8 @@ def comparison(paper: Paper, records: list[RunRecord]) -> pd.DataFrame:
 
     Status: `matched` (within the tolerance), `higher`, `lower`, `not comparable` (reason in
     words), `not run` (reason, and the command where there is one). `quoted` marks another
-    method's number: none of this project's experiments aims at it.
+    method's number: none of this project's experiments aims at it. Where several aim at one cell,
+    the first with a comparable run answers it; their runs are no seeds of each other.
     """
     full = [_named(paper, r) for r in records
             if r.paper == paper.name and r.dataset.kind == "full"]
@@ -104,15 +107,18 @@ def counts_text(record: RunRecord, metric: Metric | None = None) -> str:
     """`12,694 x 12,553, 21 classes`, or `5,000 images x 25,000 captions` where the record has words
     and no classes; how many of the gallery differ, where some are repeated.
 
-    metric: one with a gallery of its own, as the generalised setting has.
+    metric: one with queries or a gallery of its own, as one type of FashionIQ and the generalised
+    setting have.
     """
     d, of, unique = record.dataset, "classes", ""
-    n_gallery = d.n_gallery
+    n_query, n_gallery = d.n_query, d.n_gallery
+    if metric is not None and metric.n_query is not None:
+        n_query = metric.n_query
     if metric is not None and metric.n_gallery is not None:
         n_gallery, of = metric.n_gallery, "query classes"
     elif d.n_gallery_unique != d.n_gallery:
         unique = f" ({d.n_gallery_unique:,} {'different' if d.gallery else 'unique'})"
-    sides = [f"{d.n_query:,} {d.query}".rstrip(), f"{n_gallery:,} {d.gallery}".rstrip()]
+    sides = [f"{n_query:,} {d.query}".rstrip(), f"{n_gallery:,} {d.gallery}".rstrip()]
     classes = "" if d.n_classes is None else f", {d.n_classes} {of}"
     return f"{' x '.join(sides)}{unique}{classes}"
 
@@ -128,13 +134,16 @@ def _cell_row(paper: Paper, cell: Cell, records: list[RunRecord]) -> dict:
     runs = latest([r for r in there if not _other_models(cell, r)])
     if not runs:
         return row | _not_run(paper, cell, list(aiming.values()), latest(there))
-    judged = [(r, _judged(paper, cell, aiming[r.experiment], r)) for r in runs]
-    good = [(r, value) for r, (value, why) in judged if not why]
-    if not good:
-        record, (_, why) = judged[-1]
-        return row | _seen([record]) | {"status": "not comparable", "reason": "; ".join(why)}
-    return row | _seen([r for r, _ in good]) | _measured(cell, tolerance.points,
-                                                         [value for _, value in good])
+    judged = {name: [(r, *_judged(paper, cell, experiment, r)) for r in runs
+                     if r.experiment == name] for name, experiment in aiming.items()}
+    good = next(filter(None, ([(r, rows) for r, rows, why in own if not why]
+                              for own in judged.values())), None)
+    if good is None:
+        record, rows, why = next(filter(None, judged.values()))[-1]
+        return row | _seen([(record, rows)]) | {"status": "not comparable",
+                                                "reason": "; ".join(why)}
+    values = [mean(m.value for m in rows) for _, rows in good]
+    return row | _seen(good) | _measured(cell, tolerance.points, values)
 
 
 def _other_models(cell: Cell, record: RunRecord) -> list[str]:
@@ -159,23 +168,24 @@ def _not_run(paper: Paper, cell: Cell, aiming: list[Experiment], runs: list[RunR
             "reason": f"{held}{needs}command: `python -m replication run {paper.name}/{e.name}`"}
 
 
-def _judged(paper, cell, experiment, record) -> tuple[float | None, list[str]]:
-    """The record's value for a cell, or the reasons why there is none."""
+def _judged(paper, cell, experiment, record) -> tuple[list[Metric], list[str]]:
+    """The record's rows for a cell, and the reasons why they do not answer it."""
     why = mismatches(paper, cell, experiment, record)
     selections = [cell.selection] if cell.selection else ["", "last"]
     rows = [m for m in record.metrics
             if m.metric == cell.metric and m.variant in ("", cell.ranking)
             and (m.protocol or record.protocol) == cell.protocol
             and m.selection in selections and cell.convention in ("", m.convention)]
-    values = [m.value for m in rows if m.unit == cell.unit]
-    if not values:
+    fitting = [m for m in rows if m.unit == cell.unit]
+    if not fitting:
         of = "/".join(filter(None, [cell.metric, cell.convention, cell.selection]))
-        return None, [*why, f"unit is {rows[0].unit}, published {cell.unit}" if rows
+        return rows, [*why, f"unit is {rows[0].unit}, published {cell.unit}" if rows
                       else f"the record has no {of}"]
+    values = [m.value for m in fitting]
     if max(values) - min(values) > paper.tolerance(cell).points:
         why.append(f"the source does not define {cell.metric}; by definition the run gives "
                    f"{min(values):.1f} to {max(values):.1f}")
-    return mean(values), why
+    return fitting, why
 
 
 def _measured(cell: Cell, tolerance: float, values: list[float]) -> dict:
@@ -186,9 +196,11 @@ def _measured(cell: Cell, tolerance: float, values: list[float]) -> dict:
             "status": "matched" if inside else "higher" if difference > 0 else "lower"}
 
 
-def _seen(records: list[RunRecord]) -> dict:
-    return {"counts": "; ".join(dict.fromkeys(map(counts_text, records))),
-            "run": ", ".join(map(run_link, records))}
+def _seen(found: list[tuple[RunRecord, list[Metric]]]) -> dict:
+    """What was counted and which runs, of records and their rows that are shown."""
+    counts = [counts_text(record, metric) for record, rows in found for metric in rows or [None]]
+    return {"counts": "; ".join(dict.fromkeys(counts)),
+            "run": ", ".join(run_link(record) for record, _ in found)}
 
 
 def run_link(record: RunRecord) -> str:
@@ -238,7 +250,7 @@ def _group_rows(group: list[RunRecord]) -> list[dict]:
     first = group[0]
     head = {"paper": first.paper, "experiment": first.experiment, "dataset": first.dataset.name,
             "split": first.dataset.split}
-    tail = _seen(group) | {"device": _device(first), "seeds": len(group)}
+    tail = _seen([(r, []) for r in group]) | {"device": _device(first), "seeds": len(group)}
     rows: dict[tuple, dict] = {}
     columns: dict[tuple, list[list[Metric]]] = {}
     for key, found in _by_metric(group).items():

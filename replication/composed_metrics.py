@@ -5,6 +5,7 @@ within its group of six as well.
 """
 
 import json
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,14 @@ class ComposedRanks:
     def metrics(self) -> dict[str, float]:
         """The means of `per_query`."""
         return {name: float(values.mean()) for name, values in self.per_query().items()}
+
+    def means(self) -> dict[str, float]:
+        """Arithmetic, harmonic and geometric mean of the recalls, as the released code prints
+        them; CIRR's seven, FashionIQ's two."""
+        own = self.per_query()
+        values = [float(v.mean()) for k, v in own.items() if k not in ("Avg", "Mean")]
+        return {"arithmetic": statistics.mean(values), "harmonic": statistics.harmonic_mean(values),
+                "geometric": statistics.geometric_mean(values) if all(values) else 0.0}
 
     def summary(self, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, dict[str, float]]:
         """`metrics` with 95 % intervals over queries (`metrics.summary`)."""

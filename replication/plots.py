@@ -274,6 +274,56 @@ def _sentences(axis: plt.Axes, found: Sequence[tuple[str, bool | None, float]]) 
                   color=colour, va="center", transform=axis.transAxes)
 
 
+def composed(shown: Sequence[tuple[np.ndarray, str, Sequence[tuple[np.ndarray, bool | None]], str]]
+             ) -> Picture:
+    """A row a composed query: its reference picture, its text, then what it found, best first.
+
+    shown: (reference, text, found, caption); found holds (picture, right, wrong or None), pictures
+    are uint8 (h, w, 3) of any size. The caption stands under the text and may be empty: "target at
+    3". A long text is cut.
+    """
+    most = max(len(found) for _, _, found, _ in shown)
+    figure, axes = plt.subplots(len(shown), 2 + most, squeeze=False,
+                                figsize=(1.15 * (most + 1) + 1.9, 1.4 * len(shown)),
+                                width_ratios=[1.15, 1.9] + [1.15] * most)
+    for line, (reference, text, found, caption) in zip(axes, shown, strict=True):
+        framed(line[0], reference, None, "reference")
+        _worded(line[1], text, caption)
+        for place, axis in enumerate(line[2:]):
+            if place < len(found):
+                framed(axis, *found[place], str(place + 1))
+            else:
+                axis.set_axis_off()
+    figure.tight_layout(pad=0.4)
+    told = "; ".join(f"{text}: {', '.join(filter(None, (_place(found), caption)))}"
+                     for _, text, found, caption in shown)
+    return _done(figure, "Queries of a reference picture and a text, and what they found, best "
+                         f"first. {told}", "jpeg")
+
+
+def _place(found: Sequence[tuple[np.ndarray, bool | None]]) -> str:
+    """Where the right ones stand among those shown; empty where right and wrong are not known."""
+    marks = [right for _, right in found]
+    places = ", ".join(str(place) for place, right in enumerate(marks, 1) if right)
+    if places:
+        return f"right at {places}"
+    return f"not among the first {len(marks)}" if False in marks else ""
+
+
+def _worded(axis: plt.Axes, text: str, caption: str) -> None:
+    """A text over its caption, in the axis's middle."""
+    axis.set_axis_off()
+    lines = textwrap.fill(textwrap.shorten(text, 150, placeholder=" ..."), 24)
+    place = {"fontsize": 8.5, "transform": axis.transAxes, "parse_math": False}
+    if not caption:
+        axis.text(0, 0.5, lines, va="center", **place)
+        return
+    # the caption's own height, in points, keeps it clear of the text's last line
+    body = axis.text(0, 0.56, lines, va="center", **place)
+    axis.annotate(caption, (0, 0), xycoords=body, xytext=(0, -3), textcoords="offset points",
+                  fontsize=8, va="top", color=NEUTRAL, annotation_clip=False)
+
+
 def recalls(rows: Sequence) -> Picture:
     """Recall at 1, 5 and 10 of every ranking, both directions, a dot each with its 95 % interval.
     rows: a record's metrics of one convention or more; the whole set's (one fold) are shown."""

@@ -65,9 +65,11 @@ class Metric(Strict):
     """One number with its 95 % bootstrap interval over the queries: in percent, or a rank of 1 (the
     best) and more.
 
-    `variant` says what produced the ranking ("trained", "untrained", "pixels", "chance"),
-    `selection` how the epoch was chosen ("unseen", "seen", "last"); `protocol` is given only
-    where it is not the record's own, and so is `n_gallery`, the photos a query is ranked against.
+    `variant` says what produced the ranking ("trained", "untrained", "pixels", "chance"; of a
+    reference and a text "image-only", "text-only", "sum"), `selection` how the epoch was chosen
+    ("unseen", "seen", "val", "last"); `protocol` is given only where it is not the record's own,
+    and so are `n_query`, of a row on a part of the queries (one type of FashionIQ), and
+    `n_gallery`, what a query is ranked against.
     """
 
     metric: str
@@ -79,6 +81,7 @@ class Metric(Strict):
     variant: str = ""
     selection: str = ""
     protocol: str = ""
+    n_query: Count | None = None
     n_gallery: Count | None = None
 
     @property

@@ -26,7 +26,7 @@ __all__ = ["comparison", "demo_table", "subset_table", "run_link", "write_report
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 # The convention that every record of a task holds, and its first metric: the columns of runs side
 # by side.
-COMMON = {"trec": "mAP@all", "image_text": "mean_R@1"}
+COMMON = {"trec": "mAP@all", "image_text": "mean_R@1", "cirr": "Avg", "fashioniq": "average Avg"}
 BENCHMARKS = {"clip_retrieval": "image_text"}  # where it is not <paper>_pairs
 CHANGED = "Made by `python -m replication report`."
 
@@ -191,9 +191,11 @@ def runs_markdown(file: Path) -> str:
         for line, v in zip(lines, also.itertuples(), strict=True):
             line += [f"{v.mean:.1f}", f"{v.std:.1f}"]
     first = runs.iloc[0]
-    of, counts = "", "{:,} images x {:,} captions"
+    of, counts = "", "{:,} queries x {:,} images"
     if convention == "trec":
         of, counts = " on the unseen classes", "{:,} x {:,}"
+    if convention == "image_text":
+        counts = "{:,} images x {:,} captions"
     head = (f"{COMMON[convention].replace('_', ' ')} ({convention}){of}, {first.dataset} "
             f"{first.split}, {counts.format(first.n_query, first.n_gallery)}; "
             f"{int(base['count'])} seeds; {first.device}, torch {first.torch}; every run: "
@@ -280,16 +282,17 @@ def state_markdown(book: Path | None = None) -> str:
 
 
 def own_markdown(table: pd.DataFrame, nothing: str) -> str:
-    """Runs on the built-in dataset or on a subset, one small table a group of runs."""
+    """Runs on the built-in dataset or on a subset, one small table a group of runs. Where its
+    metrics are on several parts of the set, a column says on what each is."""
     if table.empty:
         return nothing + "\n"
-    keys = ["paper", "experiment", "dataset", "split", "protocol", "counts", "device", "run"]
+    keys = ["paper", "experiment", "dataset", "split", "protocol", "device", "run"]
     parts = []
     for _, rows in table.groupby(keys, sort=False):
         first = rows.iloc[0]
+        counts = f": {first.counts}" if rows.counts.nunique() == 1 else ""
         head = (f"**{first.paper}/{first.experiment}**, {first.dataset} {first.split}, "
-                f"{first.protocol}: {first.counts}; {_seeds(first)}; {first.device}; "
-                f"run {first.run}")
+                f"{first.protocol}{counts}; {_seeds(first)}; {first.device}; run {first.run}")
         parts.append(head + "\n\n" + _values(rows))
     return "\n\n".join(parts) + "\n"
 
@@ -408,11 +411,12 @@ def _pivot(rows: pd.DataFrame) -> str:
 def _values(rows: pd.DataFrame) -> str:
     tail = rows.columns.get_loc("interval")
     variants = [c for c in rows.columns[7:tail] if rows[c].notna().any()]
-    interval = ["interval"] if rows.interval.fillna("").any() else []
+    words = ["interval"] if rows.interval.fillna("").any() else []
+    words += ["counts"] if rows.counts.nunique() > 1 else []
     lines = [[f"{row.metric} ({row.convention})", *(_points(row[v], ".1f") for v in variants),
-              *(row[c] if isinstance(row[c], str) else "" for c in interval)]
+              *(row[c] if isinstance(row[c], str) else "" for c in words)]
              for _, row in rows.iterrows()]
-    return _markdown(["metric", *variants, *interval], lines)
+    return _markdown(["metric", *variants, *words], lines)
 
 
 def _status_line(table: pd.DataFrame) -> str:

@@ -30,6 +30,7 @@ from replication.metrics import (
 
 Rows = Callable[[slice], Relevance]
 Mask = Bool[Tensor, "query gallery"] | Callable[[slice], Bool[Tensor, "chunk gallery"]]
+PRODUCTS = 2**21  # that `max_scorer` holds at once, 8 MB
 
 
 @torch.inference_mode()
@@ -106,6 +107,34 @@ def cosine_scorer(
         raise ValueError(f"embeddings {tuple(query.shape)} and {tuple(gallery.shape)} differ")
     unit = _unit(gallery)
     return lambda rows: _product(_unit(query[rows]), unit)
+
+
+def max_scorer(
+    query: Float[Tensor, "query dim"], gallery: Float[Tensor, "gallery vector dim"]
+) -> Callable[[slice], Float[Tensor, "chunk gallery"]]:
+    """A function from a slice of queries to the largest inner product with one of each gallery
+    item's vectors, in full float32 whatever autocast or TF32 is set. Nothing is normalised.
+
+    Memory beside the scores: PRODUCTS, or those of one item. Raises ValueError for shapes that do
+    not fit, and for items without a vector.
+    """
+    if query.ndim != 2 or gallery.ndim != 3 or query.shape[1] != gallery.shape[2]:
+        raise ValueError(f"embeddings {tuple(query.shape)} and {tuple(gallery.shape)} do not fit: "
+                         "query x dim and gallery x vectors x dim are wanted")
+    n, each = gallery.shape[:2]
+    if not each:
+        raise ValueError(f"embeddings {tuple(gallery.shape)}: the gallery's items have no vector")
+    vectors = gallery.float().flatten(0, 1)  # (gallery * vector, dim)
+
+    def scores(rows: slice) -> Float[Tensor, "chunk gallery"]:
+        asked = query[rows].float()
+        found = asked.new_empty(len(asked), n)
+        for items in _slices(n, max(1, PRODUCTS // max(1, len(asked) * each))):
+            part = vectors[items.start * each:items.stop * each]
+            found[:, items] = _product(asked, part).unflatten(1, (-1, each)).amax(-1)
+        return found
+
+    return scores
 
 
 def _unit(embeddings: Tensor) -> Tensor:

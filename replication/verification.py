@@ -2,15 +2,24 @@
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from replication import paths
 from replication.metrics import CONVENTIONS
 from replication.records import Metric, RunRecord, read_record
-from replication.retrieval import best, cosine_scorer, evaluate_scores, label_relevance, top_k
+from replication.retrieval import (
+    best,
+    cosine_scorer,
+    evaluate_scores,
+    label_relevance,
+    max_scorer,
+    top_k,
+)
 
 TOLERANCE = 1e-4  # points, ranks
+CHUNK = 256  # composed queries whose scores are held at once
 HALF = "half-precision scores"  # a protocol that ends so differs in nothing but the scores
 AGREES, DIFFERS, UNVERIFIABLE = "agrees", "differs", "not verifiable"
 
@@ -21,10 +30,12 @@ def verified(path: str | Path) -> tuple[list[str], str]:
     `files` of a record names safetensors files with the tensors query, gallery (float32), or
     scores (query x gallery) in their place, query_labels and gallery_labels (int64), and, where a
     query sees its own group only, query_groups and gallery_groups; for image-text retrieval images,
-    texts (float32) and owner (int64, row of each caption's image). `embeddings` is what its trained
-    metrics (of the selection listed first) were computed from, `embeddings:<variant>` another
-    variant's. Variants without a file are listed and do not change the outcome. The record itself
-    decides nothing.
+    texts (float32) and owner (int64, row of each caption's image). For composed retrieval, for each
+    kind (`cirr`, or a type of FashionIQ): <kind>.query (n e), .gallery (g q e; both float32) and
+    .target (n, int64, gallery rows); of CIRR .reference (n) and .members (n 6) too. `embeddings` is
+    what its trained metrics (of the selection listed first) were computed from,
+    `embeddings:<variant>` another variant's. Variants without a file are listed and do not change
+    the outcome. The record itself decides nothing.
     """
     record = read_record(path)
     lines, outcomes = [], []
@@ -57,8 +68,11 @@ def located(record: RunRecord, key: str) -> Path | None:
 
 def first_places(file: Path) -> str:
     """How the first places are shared: where few photos take them all, those are hubs. Of images
-    and captions those that captions give to images."""
+    and captions those that captions give to images; of composed queries those of each kind."""
     saved = load_file(file)
+    if kinds := _kinds(saved):
+        return "; ".join(f"{kind}: {_composed_places(part)}" if len(kinds) > 1 else
+                         _composed_places(part) for kind, part in kinds.items())
     if "images" in saved:
         found, _ = top_k(saved["texts"], saved["images"], 1)
         return _shared(found, f"{len(found):,} captions", f"{len(saved['images']):,} images")
@@ -66,6 +80,26 @@ def first_places(file: Path) -> str:
     photos = saved["scores"].shape[1] if scored else len(saved["gallery"])
     found, _ = best(saved["scores"], 1) if scored else top_k(saved["query"], saved["gallery"], 1)
     return _shared(found, f"{len(found)} queries", f"{photos} photos")
+
+
+def _composed_places(part: dict[str, Tensor]) -> str:
+    """A query's reference takes no place where it is out of the gallery."""
+    scores, found = max_scorer(part["query"], part["gallery"]), []
+    for start in range(0, len(part["query"]), CHUNK):
+        rows = slice(start, start + CHUNK)
+        block = scores(rows)
+        if "reference" in part:
+            block.scatter_(1, part["reference"][rows][:, None], -torch.inf)
+        found.append(best(block, 1)[0])
+    return _shared(torch.cat(found), f"{len(part['query']):,} queries",
+                   f"{len(part['gallery']):,} images")
+
+
+def _kinds(saved: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """A composed file's tensors by kind and name; none of another file."""
+    kinds = sorted(name.removesuffix(".target") for name in saved if name.endswith(".target"))
+    return {kind: {name.removeprefix(f"{kind}."): tensor for name, tensor in saved.items()
+                   if name.startswith(f"{kind}.")} for kind in kinds}
 
 
 def _shared(found: Tensor, queries: str, gallery: str) -> str:
@@ -113,7 +147,8 @@ def _key(m: Metric, protocol: str, main: tuple[str, str]) -> str:
 
 def _compared(file: Path, metrics: list[Metric]) -> tuple[list[str], list[str]]:
     saved = load_file(file)
-    values = (_image_text if "images" in saved else _sketches)(saved, metrics)
+    computed = _composed if _kinds(saved) else _image_text if "images" in saved else _sketches
+    values = computed(saved, metrics)
     known = [m for m in metrics if m.label in values]
     defined = {m.convention for m in known}
     lines = [f"  no such {'metric' if m.convention in defined else 'convention'} {m.label}"
@@ -146,6 +181,25 @@ def _image_text(saved: dict[str, Tensor], metrics: list[Metric]) -> dict[str, fl
 
 def _way(m: Metric) -> tuple[str, bool]:
     return m.convention, m.protocol.endswith(HALF)
+
+
+def _composed(saved: dict[str, Tensor], metrics: list[Metric]) -> dict[str, float]:
+    """Percent by the row's label: CIRR's of a kind with groups, FashionIQ's of the others, a type
+    in front of each, and their average."""
+    from replication.composed_metrics import composed_ranks, fashioniq_summary
+
+    ranks = {kind: composed_ranks(max_scorer(part["query"], part["gallery"]), part["target"],
+                                  n_gallery=len(part["gallery"]), chunk=CHUNK,
+                                  reference=part.get("reference"), members=part.get("members"))
+             for kind, part in _kinds(saved).items()}
+    found = {("cirr", name): value for own in ranks.values() if own.group is not None
+             for name, value in own.metrics().items()}
+    if types := {kind: own for kind, own in ranks.items() if own.group is None}:
+        found |= {("fashioniq", f"{kind} {name}"): value["mean"]
+                  for kind, own in fashioniq_summary(types, n_bootstrap=1).items()
+                  for name, value in own.items()}
+    return {m.label: 100 * found[m.convention, m.metric] for m in metrics
+            if (m.convention, m.metric) in found}
 
 
 def _sketches(saved: dict[str, Tensor], metrics: list[Metric]) -> dict[str, float]:

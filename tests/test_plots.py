@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from replication import plots
@@ -34,3 +35,41 @@ def test_curves_leave_out_what_an_epoch_did_not_measure():
     lines = {line.get_label(): line.get_ydata() for line in picture.figure.axes[0].lines}
     assert set(lines) == {"class", "adversarial"}
     assert np.isnan(lines["class"][0]) and lines["class"][1] == 3.0
+
+
+def test_composed_queries_show_text_and_mark_right_and_wrong():
+    grey = (255 * GREY).astype(np.uint8)
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 255
+    long = "a $5 bag and a $6 bag, " * 12
+    picture = plots.composed([
+        (red, "make it blue", [(grey, False), (grey, True), (grey, None)], "target at 2"),
+        (grey, long, [(grey, False), (red, False)], ""),
+        (grey, "is red", [(grey, None)], "")])
+    lines = np.array(picture.figure.axes).reshape(3, 5)
+    assert [axis.get_title() for axis in lines[0]] == ["reference", "", "✗ 1", "✓ 2", "3"]
+    frames = [to_rgb(axis.spines["top"].get_edgecolor()) for axis in lines[0, [0, 2, 3, 4]]]
+    assert frames == [to_rgb(c) for c in (plots.NEUTRAL, plots.WRONG, plots.RIGHT, plots.NEUTRAL)]
+    assert np.array_equal(lines[0, 0].images[0].get_array(), red)
+    assert np.array_equal(lines[1, 3].images[0].get_array(), red)
+    assert [t.get_text() for t in lines[0, 1].texts] == ["make it blue", "target at 2"]
+    [shown] = lines[1, 1].texts
+    assert shown.get_text().endswith(" ...") and 4 < shown.get_text().count("\n") < 9
+    assert not shown.get_parse_math(), "a price is no formula"
+    assert [axis.axison for axis in lines[1]] == [True, False, True, True, False]
+    assert not lines[2, 3].images, "a row may find fewer"
+    assert "make it blue: right at 2, target at 2;" in picture.alt
+    assert f"{long}: not among the first 2;" in picture.alt and picture.alt.endswith("is red: ")
+    assert picture.kind == "jpeg" and "jpeg;base64" in picture._repr_html_()
+
+
+def test_the_caption_stands_under_its_text_and_inside_the_row():
+    grey = (255 * GREY).astype(np.uint8)
+    picture = plots.composed([(grey, "word " * 40, [(grey, True)], "target at 1"),
+                              (grey, "word", [(grey, True)], "target at 1")])
+    draw = FigureCanvasAgg(picture.figure).get_renderer()
+    picture.figure.draw(draw)
+    for axis in picture.figure.axes[1::3]:
+        text, caption = (words.get_window_extent(draw) for words in axis.texts)
+        assert caption.y1 <= text.y0 + 1 and caption.y0 > axis.get_window_extent(draw).y0 - 12
+        assert text.x1 < picture.figure.axes[2].get_window_extent(draw).x0

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from replication import backbones
 from replication.papers import sprc
-from replication.papers.sprc.checkpoint import own_name
+from replication.papers.sprc.checkpoint import image_encoder, own_name
 from replication.papers.sprc.objectives import alignment, contrastive
 from replication.papers.sprc.qformer import Embeddings, Layer, Output
 
@@ -354,10 +354,10 @@ def test_the_image_encoder_of_a_checkpoint_is_left_to_itself():
     state = checkpoint() | {"visual_encoder.blocks.0.norm1.weight": torch.ones(3).half()}
     left, _ = sprc.load_official(empty_model(), {"model": state})
     assert "visual_encoder.blocks.0.norm1.weight" in left
-    encoder = sprc.image_encoder({"model": state})
+    encoder = image_encoder({"model": state})
     assert list(encoder) == ["blocks.0.norm1.weight"]
     assert encoder["blocks.0.norm1.weight"].dtype == torch.half
-    assert sprc.image_encoder(checkpoint()) == {}
+    assert image_encoder(checkpoint()) == {}
 
 
 def test_a_blip2_has_no_prompts_and_they_keep_their_start():
@@ -457,7 +457,7 @@ def test_transformers_blip2_is_loaded_whole(theirs):
     model, state = empty_model(), theirs.state_dict()
     left, new = sprc.load_official(model, state)
     assert new == ["prompt_tokens", "temp"] and model.temp.item() == pytest.approx(0.07)
-    encoder = sprc.image_encoder(state)
+    encoder = image_encoder(state)
     assert [f"vision_model.{k}" for k in encoder] == left
     assert encoder.keys() == {k for k in theirs.vision_model.state_dict()
                               if not k.startswith("post_layernorm")}

@@ -14,7 +14,7 @@ from torch import nn
 
 from replication import backbones
 from replication.backbones import WeightsError
-from replication.papers.sprc import encoders
+from replication.papers.sprc import encoders, files
 from replication.papers.sprc.encoders import image_encoder
 from replication.transforms import CLIP, HALF, IMAGENET, Preprocess, _padded
 
@@ -97,7 +97,7 @@ def written(form: str, folder, state: dict[str, torch.Tensor]):
         places = {k: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, k in enumerate(theirs)}
         for file in sorted(set(places.values())):
             save_file({k: v for k, v in theirs.items() if places[k] == file}, folder / file)
-        (folder / encoders.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+        (folder / files.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}))
         return folder
     content = {"transformers": theirs, "sprc": {"epoch": 3, "Blip2QformerCirAlignPrompt":
                prefixed(state, "visual_encoder.")}, "alone": state | {
@@ -314,10 +314,10 @@ def test_shards_that_are_not_whole(small, tmp_path):
     second.unlink()
     assert re.search(r"of which model-00002-of-00002.safetensors are not", refused("eva-g", folder))
     save_file({"x": torch.zeros(1)}, second)
-    assert "tensors that its files do not hold" in refused("eva-g", folder / encoders.INDEX)
+    assert "tensors that its files do not hold" in refused("eva-g", folder / files.INDEX)
     second.write_bytes(content)
     assert image_encoder("eva-g", str(folder)).weights == str(folder)
-    (folder / encoders.INDEX).write_text("[]")
+    (folder / files.INDEX).write_text("[]")
     assert "not an index of shards" in refused("eva-g", folder)
 
 
@@ -329,11 +329,11 @@ def test_the_hub_that_cannot_be_reached_is_told(small):
 def test_what_is_fetched_from_the_hub(small, tmp_path, monkeypatch):
     asked = []
     folder = written("shards", tmp_path, made_up())
-    monkeypatch.setattr(encoders, "snapshot_download",
+    monkeypatch.setattr(files, "snapshot_download",
                         lambda name, **rest: asked.append((name, rest)) or str(folder))
     found = image_encoder("eva-g")
     assert found.weights == HUB and asked == [(HUB, {"allow_patterns": ["*.safetensors",
-                                                                        encoders.INDEX]})]
+                                                                        files.INDEX]})]
 
 
 # -------------------------------------------------------------------------------- the pictures

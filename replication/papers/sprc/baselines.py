@@ -1,7 +1,5 @@
 """What composed retrieval must beat: the reference alone, the text alone, and their sum."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,8 +11,6 @@ from replication.backbones import ClipBackbone
 from replication.composed import Composed
 from replication.data import cached_pixels
 from replication.progress import bar
-
-Scores = Callable[[slice], Float[Tensor, "chunk gallery"]]
 
 
 @torch.inference_mode()
@@ -33,8 +29,8 @@ def clip_vectors(clip: ClipBackbone, composed: Composed, device: torch.device, *
 
 
 def baselines(images: Float[Tensor, "image dim"], texts: Float[Tensor, "query dim"],
-              composed: Composed) -> dict[str, Scores]:
-    """Scores by cosine of `image-only`, `text-only` and `sum` (of both unit vectors)."""
+              composed: Composed) -> dict[str, Float[Tensor, "query dim"]]:
+    """Query vectors of `image-only`, `text-only` and `sum` (of both unit vectors), whose cosines
+    with `images` are the scores."""
     reference = images[torch.from_numpy(composed.reference)]
-    queries = {"image-only": reference, "text-only": texts, "sum": F.normalize(reference + texts)}
-    return {name: retrieval.cosine_scorer(query, images) for name, query in queries.items()}
+    return {"image-only": reference, "text-only": texts, "sum": F.normalize(reference + texts)}

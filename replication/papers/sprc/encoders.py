@@ -7,21 +7,18 @@ Not verified: values with published weights, half precision on CUDA, and that LA
 of ViT-L holds the tensors of OpenAI's CLIP.
 """
 
-import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
 from jaxtyping import Float
 from open_clip.transformer import QuickGELU, VisionTransformer
 from timm.models.eva import Eva
 from torch import Tensor, nn
 
-from replication import backbones, paths
+from replication import backbones
 from replication.backbones import WeightsError
-from replication.papers.sprc import checkpoint
+from replication.papers.sprc import checkpoint, files
 from replication.transforms import CLIP, Preprocess
 
 EVA_G = {"img_size": 224, "patch_size": 14, "embed_dim": 1408, "depth": 39, "num_heads": 16,
@@ -30,8 +27,6 @@ CLIP_L = {"image_size": 224, "patch_size": 14, "width": 1024, "layers": 23, "hea
           "mlp_ratio": 4.0}  # CLIP's 24 layers less the last one
 DEFAULT = {"eva-g": "Salesforce/blip2-itm-vit-g", "clip-L": "openai", "doodle-clip": "doodles"}
 RESIZE = {"targetpad": "targetpad", "squarepad": "squarepad", "clip": "shortest"}
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".json")
-INDEX = "model.safetensors.index.json"
 # What files of an image tower alone may hold beside it: the norm, the layer, the head behind it.
 BEHIND = {"eva-g": ("norm.", "fc_norm.", "head.", "post_layernorm.", f"blocks.{EVA_G['depth']}."),
           "clip-L": ("ln_post.", "proj", f"transformer.resblocks.{CLIP_L['layers']}.")}
@@ -181,75 +176,15 @@ def lavis_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-# ----------------------------------------------------------------------------------- the files
-
-
 def read(weights: str, name: str) -> tuple[dict[str, Tensor], str]:
-    """The image tower's tensors, without a prefix, and what to call their place in messages.
-
-    weights: a local file or folder, or a repository's name on the Hugging Face hub. Raises
-    WeightsError."""
-    place = paths.user_path(weights)
-    if not place.exists():
-        if place.suffix in SUFFIXES or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
-            raise WeightsError(f"no file or folder {paths.shown(place)} (parameter weights). "
-                               f"{name}: give one, `default` ({DEFAULT[name]}) or `none`")
-        place = _fetched(weights, name)
-    file = _file_in(place) if place.is_dir() else place
-    source = paths.shown(file)
-    state = _sharded(file) if file.suffix == ".json" else backbones.read_state(file)
+    """The image tower's tensors, without a prefix, and what to call their place in messages;
+    weights and errors as `files.read`."""
+    state, source = files.read(weights, name)
     return _image_tower(state, source, name), source
-
-
-def _fetched(repository: str, name: str) -> Path:
-    try:
-        return Path(snapshot_download(repository, allow_patterns=["*.safetensors", INDEX]))
-    except Exception as error:  # the hub client raises a dozen kinds
-        raise WeightsError(
-            f"the weights {repository} of {name} could not be fetched ({type(error).__name__}). "
-            f"They are published: model.safetensors, or {INDEX} and all files that it names, of "
-            f"{repository} on the Hugging Face hub. Download them where there is a network and "
-            "pass the file or its folder with the parameter weights") from error
-
-
-def _file_in(folder: Path) -> Path:
-    """The index of shards, the whole file, or the only checkpoint of a folder."""
-    found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES[:-1])
-    for known in (INDEX, "model.safetensors"):
-        if (folder / known).is_file():
-            return folder / known
-    if len(found) == 1:
-        return found[0]
-    there = ", ".join(p.name for p in found[:6]) or "none"
-    raise WeightsError(f"{paths.shown(folder)} holds neither {INDEX} nor model.safetensors nor a "
-                       f"single checkpoint (there: {there}): pass one file with the parameter "
-                       "weights")
-
-
-def _sharded(index: Path) -> dict[str, Tensor]:
-    """The tensors that an index names, from the files beside it."""
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted(set(places.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{paths.shown(index)} is not an index of shards: it has no weight_map "
-                           f"of tensors and files ({type(error).__name__})") from error
-    if missing := [s for s in shards if not (index.parent / s).is_file()]:
-        raise WeightsError(f"{paths.shown(index)} names {len(shards)} files, of which "
-                           f"{', '.join(missing)} are not beside it: download them too")
-    state = {}
-    for shard in shards:
-        state |= backbones.read_state(index.parent / shard)
-    if absent := [key for key in places if key not in state]:
-        raise WeightsError(f"{paths.shown(index)} names {len(absent)} tensors that its files do "
-                           f"not hold: {', '.join(absent[:6])}; download them again")
-    return state
 
 
 def _image_tower(state: dict, source: str, name: str) -> dict[str, Tensor]:
     """The image tower of a whole checkpoint, or of a file that holds it alone or in a CLIP."""
-    if not isinstance(state, dict):
-        raise WeightsError(f"{source} is not a state dict but a {type(state).__name__}")
     if any(key in state for key in ALONE):
         clips = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
         return clips or state
@@ -258,4 +193,4 @@ def _image_tower(state: dict, source: str, name: str) -> dict[str, Tensor]:
     raise WeightsError(
         f"{source} holds a Q-Former but no image encoder; LAVIS publishes that as a file by itself "
         f"({'eva_vit_g.pth' if name == 'eva-g' else 'clip_vit_L.pth'}), transformers inside "
-        f"{DEFAULT['eva-g']}: pass one of those as the image encoder's weights")
+        f"{files.DEFAULT['eva-g']}: pass one of those with the parameter image_weights")
