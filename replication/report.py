@@ -27,7 +27,8 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 # The convention that every record of a task holds, and its first metric: the columns of runs side
 # by side.
 COMMON = {"trec": "mAP@all", "image_text": "mean_R@1", "cirr": "Avg", "fashioniq": "average Avg"}
-BENCHMARKS = {"clip_retrieval": "image_text"}  # where it is not <paper>_pairs
+# Where it is not <paper>_pairs.
+BENCHMARKS = {"clip_retrieval": "image_text", "sprc": "composed_rank"}
 CHANGED = "Made by `python -m replication report`."
 
 
@@ -234,7 +235,8 @@ def speeds(paper: str) -> list[Path]:
 def speed_markdown(files: list[Path]) -> str:
     """One small table a file, by what was measured."""
     found = [json.loads(file.read_text()) for file in files]
-    parts = [(_recall_speed if "captions" in f else _pair_speed)(f) for f in found]
+    tables = {"captions": _recall_speed, "vectors": _composed_speed}
+    parts = [next((tables[key] for key in tables if key in f), _pair_speed)(f) for f in found]
     return "\n\n".join(parts) + "\n"
 
 
@@ -260,6 +262,19 @@ def _recall_speed(found: dict) -> str:
     return (f"{_machine(found)}; {found['images']:,} images x {found['captions']:,} captions x "
             f"{found['dim']}; memory grows by {1000 * found['grown_gb']:,.0f} MB, all scores are "
             f"{1000 * found['all_scores_gb']:,.0f} MB\n\n"
+            + _markdown(["", "seconds", "times the product"], lines))
+
+
+def _composed_speed(found: dict) -> str:
+    """As `_recall_speed`, of composed queries against images of several vectors."""
+    seconds = found["seconds"]
+    lines = [["matrix product alone", f"{seconds['product']:.3g}", "1"],
+             ["ranks of all queries, in gallery and group", f"{seconds['ranks']:.3g}",
+              f"{found['ratio']:.2f}"]]
+    return (f"{_machine(found)}; {found['queries']:,} queries x {found['images']:,} images x "
+            f"{found['vectors']} vectors x {found['dim']}; memory grows by "
+            f"{1000 * found['grown_gb']:,.0f} MB, all products are "
+            f"{1000 * found['all_products_gb']:,.0f} MB\n\n"
             + _markdown(["", "seconds", "times the product"], lines))
 
 

@@ -1,6 +1,6 @@
 """Records of composed retrieval: in tables, beside published numbers, and computed again."""
 
-import math
+import json
 
 import pandas as pd
 import pytest
@@ -153,7 +153,7 @@ def test_of_several_experiments_the_first_with_a_comparable_run_answers(judged):
                                  (("another",), 40.0, "lower")):
         found = judged(*(runs[name] for name in names)).loc["R@1"]
         assert (found.reproduced, found.status, found.seeds) == (value, status, 1)
-        assert found.run == names[-1] and math.isnan(float(found.spread or math.nan))
+        assert found.run == names[-1] and pd.isna(found.spread)
 
 
 def test_seeds_are_those_of_the_one_experiment(judged):
@@ -391,21 +391,21 @@ def test_a_type_that_the_file_lacks_is_told_and_the_average_differs(saved):
 
 def test_first_places_leave_the_reference_out_and_are_told_by_kind(tmp_path):
     axes = torch.eye(5)
-    asked = [0] * 4 + [1] * 3 + [2] * 2 + [3]
+    asked = [0] * 8 + [1] * 6 + [2] * 4 + [3] * 2
     part = {"query": axes[asked].clone(), "gallery": axes[:, None].repeat(1, 2, 1).contiguous(),
-            "target": torch.full((10,), 4)}
+            "target": torch.full((20,), 4)}
     file = tmp_path / "e.safetensors"
     save_file({f"dress.{name}": tensor for name, tensor in part.items()}, file)
-    hub = "first places of 10 queries go to 4 of 5 images, 90 % of them to three"
+    hub = "first places of 20 queries go to 4 of 5 images, 90 % of them to three"
     assert first_places(file) == hub
     save_file({f"{kind}.{name}": tensor.clone() for name, tensor in part.items()
                for kind in ("shirt", "dress")}, file)
     assert first_places(file) == f"dress: {hub}; shirt: {hub}"
     part["reference"] = torch.tensor(asked)  # which would come first: now the lowest of the others
-    part["members"] = torch.arange(5).repeat(10, 1)
+    part["members"] = torch.arange(5).repeat(20, 1)
     save_file({f"cirr.{name}": tensor for name, tensor in part.items()}, file)
     assert first_places(file) == (
-        "first places of 10 queries go to 2 of 5 images, 100 % of them to three")
+        "first places of 20 queries go to 2 of 5 images, 100 % of them to three")
 
 
 # --------------------------------------------------------------------------------- the scorer
@@ -453,3 +453,25 @@ def test_shapes_that_do_not_fit_are_refused(query, gallery, words):
 def test_a_negative_count_of_a_row_is_refused():
     with pytest.raises(InvalidFile, match=r"metrics\.0\.n_query: .*greater than or equal to 0"):
         a_run(row(n_query=-1))
+
+
+# -------------------------------------------------------------------------------- the benchmark
+
+
+def test_the_benchmark_becomes_a_table(tmp_path, capsys, monkeypatch):
+    from benchmarks import composed_rank
+
+    monkeypatch.setattr("sys.argv", ["x", "--device", "cpu", "--queries", "10", "--repeats", "1",
+                                     "--out", str(tmp_path / "a.json")])
+    composed_rank.main()
+    found = json.loads((tmp_path / "a.json").read_text())
+    text = report.speed_markdown([tmp_path / "a.json"])
+    assert ("; 10 queries x 2,297 images x 32 vectors x 256; memory grows by " in text
+            and " MB, all products are 3 MB\n\n|  | seconds | times the product |" in text)
+    ranks, ratio = found["seconds"]["ranks"], found["ratio"]
+    assert f"| ranks of all queries, in gallery and group | {ranks:.3g} | {ratio:.2f} |" in text
+    monkeypatch.setattr("replication.paths.ROOT", tmp_path)
+    assert report.speeds("sprc") == []
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "composed_rank_cpu.json").write_text("{}")
+    assert [file.name for file in report.speeds("sprc")] == ["composed_rank_cpu.json"]

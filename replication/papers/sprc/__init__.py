@@ -20,6 +20,7 @@ from replication.papers.sprc.config import (
 from replication.papers.sprc.encoders import ImageEncoder, image_encoder
 from replication.papers.sprc.experiment import Experiment, Triplets, prepare, train
 from replication.papers.sprc.measuring import (
+    Opened,
     Results,
     chance,
     encoded,
@@ -53,7 +54,7 @@ from replication.papers.sprc.querying import (
 from replication.papers.sprc.retriever import Retriever, Vectors
 
 __all__ = ["BACKBONES", "CIRR", "Config", "Evaluate", "Experiment", "FASHION_IQ", "Features",
-           "ImageEncoder", "Loaded", "Pretraining", "QFormer", "QFormerConfig", "Results",
+           "ImageEncoder", "Loaded", "Opened", "Pretraining", "QFormer", "QFormerConfig", "Results",
            "Retrieve", "Retriever", "SPRC", "SWITCHES", "SWITCH_METRIC", "Submit", "Triplets",
            "UNUSED", "Vectors", "answers", "asked_otherwise", "caption_recall", "chance",
            "drawn_row", "encoded", "ensure_qformer", "evaluate", "evaluation_record", "examples",

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -191,29 +192,40 @@ def measure_last(e: Experiment) -> tuple[Results]:
     return (results,)
 
 
-def evaluate(config: Evaluate, progress: bool = True) -> tuple[Retriever, Results, records.Weights]:
-    """A checkpoint, measured. Raises as `starting.trained_point` and `read_composed`."""
-    folder, sets = paths.writable_folder(config.save_root), read_sets(config, config.split)
-    retriever, weights, notes = opened(config)
-    results = Results(folder, sets)
-    results.add(encoded(retriever, sets, progress), "trained", chunk=config.chunk)
-    results.notes = notes_of(sets, retriever) + notes
-    return retriever, results, weights
+class Opened(NamedTuple):
+    """A checkpoint ready to rank, what its record says of it, which epoch's it is (`val`: the best
+    on val, as the authors' are; `last`; empty: not known), and what differs from its training."""
+
+    retriever: Retriever
+    weights: records.Weights
+    selection: str
+    notes: list[str]
 
 
-def opened(config: Evaluate) -> tuple[Retriever, records.Weights, list[str]]:
-    """A checkpoint ready to rank, its record, and what differs from how it was trained."""
+def opened(config: Evaluate) -> Opened:
+    """The checkpoint in model_path. Raises as `starting.trained_point`."""
     fabric = training.start(config.seed, accelerator=config.accelerator,
                             precision=config.precision)
     model, encoder, words, about = trained_point(config)
-    weights = records.Weights(name=paths.shown(paths.user_path(config.model_path)),
-                              sha256=backbones.state_hash(model))
-    now = encoder.preprocess.digest()
-    differs = about and about.get("preprocess", now) != now
-    notes = [f"trained with another transform than {config.transform} {config.target_ratio}"]
+    file = paths.user_path(config.model_path)
+    weights = records.Weights(name=paths.shown(file), sha256=backbones.state_hash(model))
     retriever = Retriever(model.to(fabric.device), encoder, words, fabric, config.frozen_features,
                           config.chunk)
-    return retriever, weights, notes if differs else []
+    now, own = encoder.preprocess.digest(), file.stem if file.stem in ("val", "last") else ""
+    notes = [f"trained with another transform than {config.transform} {config.target_ratio}"] \
+        if about.get("preprocess", now) != now else []
+    return Opened(retriever, weights, own if about else "val", notes)
+
+
+def evaluate(config: Evaluate, progress: bool = True) -> tuple[Opened, Results]:
+    """A checkpoint, measured. Raises as `opened` and `read_composed`."""
+    folder, sets = paths.writable_folder(config.save_root), read_sets(config, config.split)
+    checkpoint = opened(config)
+    results = Results(folder, sets)
+    results.add(encoded(checkpoint.retriever, sets, progress), "trained", checkpoint.selection,
+                config.chunk)
+    results.notes = notes_of(sets, checkpoint.retriever) + checkpoint.notes
+    return checkpoint, results
 
 
 # ------------------------------------------------------------------------------------- records
@@ -232,14 +244,14 @@ def record(e: Experiment, run: training.Run, results: Results, started: str,
                    e.retriever.fabric.device, started)
 
 
-def evaluation_record(config: Evaluate, retriever: Retriever, results: Results,
-                      weights: records.Weights, started: str, seconds: float
-                      ) -> records.RunRecord:
+def evaluation_record(config: Evaluate, checkpoint: Opened, results: Results, started: str,
+                      seconds: float) -> records.RunRecord:
     """The record of a measured checkpoint, written as `record.json`."""
-    device = retriever.fabric.device
+    device = checkpoint.retriever.fabric.device
     cost = records.Cost(seconds_evaluate=round(seconds, 2),
                         peak_memory_bytes=training.peak_memory(device))
-    return written(results, config, weights, dataset_facts(results.sets), cost, device, started)
+    return written(results, config, checkpoint.weights, dataset_facts(results.sets), cost, device,
+                   started)
 
 
 def written(results: Results, config: Config | Evaluate, weights: records.Weights,

@@ -50,8 +50,8 @@ class Pretraining:
     embed_dim: PositiveInt = 64
     dropout: float = Field(0.0, ge=0, lt=1)
     batch_size: PositiveInt = 64
-    epochs: PositiveInt = 20
-    lr: NonNegativeFloat = 5e-4
+    epochs: PositiveInt = 40
+    lr: NonNegativeFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.05
     warmup: NonNegativeInt = 100
     seed: int = 0

@@ -14,7 +14,7 @@ from replication.composed_metrics import TOP, TOP_GROUP, write_submissions
 from replication.data import DatasetError
 from replication.papers.sprc.config import Retrieve, Submit
 from replication.papers.sprc.experiment import read_set, read_sets
-from replication.papers.sprc.measuring import CIRR, dataset_facts
+from replication.papers.sprc.measuring import CIRR, Opened, dataset_facts
 from replication.papers.sprc.model import similarity
 from replication.papers.sprc.retriever import Retriever, Vectors
 from replication.transforms import read_image
@@ -143,8 +143,7 @@ def submit(config: Submit, retriever: Retriever, progress: bool = True
 
 
 def server_record(config: Submit, composed: Composed, files: dict[str, Path],
-                  weights: records.Weights, started: str, device: torch.device
-                  ) -> records.RunRecord:
+                  checkpoint: Opened, started: str) -> records.RunRecord:
     """The record of what the server answered, written as `record.json`: its recalls, their Avg, and
     the hashes of the files that were sent."""
     numbers = dict(zip([f"R@{k}" for k in TOP], config.server_recall, strict=True))
@@ -154,10 +153,12 @@ def server_record(config: Submit, composed: Composed, files: dict[str, Path],
              f"{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files.values()]
     made = records.RunRecord(
         paper="sprc", experiment="cirr-test", parameters=asdict(config), seed=config.seed,
-        dataset=dataset_facts({"cirr": composed}), protocol=composed.protocol, weights=weights,
-        metrics=[records.Metric(metric=name, convention=CIRR, value=value, variant="trained")
-                 for name, value in numbers.items()], notes=notes,
-        environment=records.environment(device=training.device_name(device)), started=started,
-        finished=records.utc_now())
+        dataset=dataset_facts({"cirr": composed}), protocol=composed.protocol, notes=notes,
+        metrics=[records.Metric(metric=name, convention=CIRR, value=value, variant="trained",
+                                selection=checkpoint.selection)
+                 for name, value in numbers.items()], weights=checkpoint.weights,
+        environment=records.environment(
+            device=training.device_name(checkpoint.retriever.fabric.device)),
+        started=started, finished=records.utc_now())
     records.write_record(made, paths.user_path(config.save_root) / "record.json")
     return made
