@@ -227,15 +227,17 @@ def first_picture(notebook: Path) -> bytes:
 
 
 def speeds(paper: str) -> list[Path]:
-    """Results of a paper's own benchmark, a file a device: pair scores, or recall both ways."""
-    name = BENCHMARKS.get(paper, f"{paper.split('_')[0]}_pairs")
-    return sorted(paths.ROOT.glob(f"benchmarks/results/{name}_*.json"))
+    """Results of a paper's own benchmarks, a file a device: pair scores, recall, training steps."""
+    names = BENCHMARKS.get(paper, (f"{paper.split('_')[0]}_pairs",))
+    return [file for name in names
+            for file in sorted(paths.ROOT.glob(f"benchmarks/results/{name}_*.json"))]
 
 
 def speed_markdown(files: list[Path]) -> str:
     """One small table a file, by what was measured."""
     found = [json.loads(file.read_text()) for file in files]
-    tables = {"captions": _recall_speed, "vectors": _composed_speed}
+    tables = {"captions": _recall_speed, "vectors": _composed_speed,
+              "encoder_parameters": _frozen_speed}
     parts = [next((tables[key] for key in tables if key in f), _pair_speed)(f) for f in found]
     return "\n\n".join(parts) + "\n"
 
@@ -276,6 +278,23 @@ def _composed_speed(found: dict) -> str:
             f"{1000 * found['grown_gb']:,.0f} MB, all products are "
             f"{1000 * found['all_products_gb']:,.0f} MB\n\n"
             + _markdown(["", "seconds", "times the product"], lines))
+
+
+def _frozen_speed(found: dict) -> str:
+    """Training steps with stored features against the encoder in the loop."""
+    seconds, rate = found["seconds"], found["samples_per_second"]
+    epoch = found["encoder_seconds_an_epoch_of_cirr"]
+    lines = [["encoder in the loop", f"{seconds['in the loop']:.3g}",
+              f"{rate['in the loop']:.3g}", "1"],
+             ["features from the store", f"{seconds['stored']:.3g}", f"{rate['stored']:.3g}",
+              f"{found['ratio']:.1f}"]]
+    return (f"{_machine(found)}; {found['batch']} triplets a step, an image encoder of "
+            f"{found['encoder_parameters'] / 1e6:,.0f} million parameters "
+            f"({found['image_tokens']} x {found['width']}), "
+            f"{found['trained_parameters'] / 1e6:,.0f} million learn; this encoder takes "
+            f"{epoch['stored, once'] / 60:,.0f} minutes for CIRR's training pictures once, "
+            f"{epoch['in the loop, every epoch'] / 60:,.0f} minutes in every epoch\n\n"
+            + _markdown(["", "seconds a step", "triplets a second", "times as many"], lines))
 
 
 def _machine(found: dict) -> str:

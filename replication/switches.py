@@ -50,7 +50,7 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
     rows = []
     for name, seed in bar(jobs, label="runs", unit="run"):
         made = _run(paper, {**given, **runs[name], "seed": seed}, name, seed)
-        rows.append(_row(name, made))
+        rows.append(row(name, made))
         values[name].append(_value(made, *getattr(paper, "SWITCH_METRIC", MAP)))
         listed = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
         paths.write_atomic(paths.user_path(given[_folder_of(given)]) / RUNS, listed)
@@ -81,7 +81,7 @@ def _value(made: RunRecord, metric: str, convention: str) -> float:
                 if (m.metric, m.convention) == (metric, convention))
 
 
-def _row(name: str, made: RunRecord) -> dict:
+def row(name: str, made: RunRecord) -> dict:
     """One run in a line: what was turned, what came out, where and with what."""
     found = {f"{m.metric} {m.convention}{m.variant.removeprefix('trained')}": m.value
              for m in made.metrics}

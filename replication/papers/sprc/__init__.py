@@ -52,6 +52,7 @@ from replication.papers.sprc.querying import (
     submit,
 )
 from replication.papers.sprc.retriever import Retriever, Vectors
+from replication.papers.sprc.seeds import run_seeds
 
 __all__ = ["BACKBONES", "CIRR", "Config", "Evaluate", "Experiment", "FASHION_IQ", "Features",
            "ImageEncoder", "Loaded", "Opened", "Pretraining", "QFormer", "QFormerConfig", "Results",
@@ -59,5 +60,5 @@ __all__ = ["BACKBONES", "CIRR", "Config", "Evaluate", "Experiment", "FASHION_IQ"
            "UNUSED", "Vectors", "answers", "asked_otherwise", "caption_recall", "chance",
            "drawn_row", "encoded", "ensure_qformer", "evaluate", "evaluation_record", "examples",
            "image_encoder", "load_official", "loss_terms", "measure", "measure_last", "opened",
-           "opened_set", "prepare", "pretrain", "query_of", "query_vector", "record",
+           "opened_set", "prepare", "pretrain", "query_of", "query_vector", "record", "run_seeds",
            "server_record", "similarity", "submit", "train"]

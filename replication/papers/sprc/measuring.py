@@ -250,17 +250,19 @@ def evaluation_record(config: Evaluate, checkpoint: Opened, results: Results, st
     device = checkpoint.retriever.fabric.device
     cost = records.Cost(seconds_evaluate=round(seconds, 2),
                         peak_memory_bytes=training.peak_memory(device))
-    return written(results, config, checkpoint.weights, dataset_facts(results.sets), cost, device,
-                   started)
+    made = dataset_facts(results.sets)
+    return written(results, config, checkpoint.weights, made, cost, device, started,
+                   f"{made.name}-checkpoint")
 
 
 def written(results: Results, config: Config | Evaluate, weights: records.Weights,
-            dataset: records.Dataset, cost: records.Cost, device: torch.device, started: str
-            ) -> records.RunRecord:
-    """A record of results, on disk. Its protocol is its sets'."""
+            dataset: records.Dataset, cost: records.Cost, device: torch.device, started: str,
+            experiment: str = "") -> records.RunRecord:
+    """A record of results, on disk. Its protocol is its sets', its experiment is called like its
+    set, unless it is named."""
     protocol = next(iter(results.sets.values())).protocol
     made = records.RunRecord(
-        paper="sprc", experiment=dataset.name, parameters=asdict(config), seed=config.seed,
+        paper="sprc", experiment=experiment or dataset.name, parameters=asdict(config), seed=config.seed,
         dataset=dataset, protocol=protocol, metrics=results.rows, weights=weights, cost=cost,
         environment=records.environment(device=training.device_name(device)),
         files={k: paths.shown(results.folder / v) for k, v in results.files.items()},

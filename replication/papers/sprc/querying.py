@@ -15,8 +15,8 @@ from replication.data import DatasetError
 from replication.papers.sprc.config import Retrieve, Submit
 from replication.papers.sprc.experiment import read_set, read_sets
 from replication.papers.sprc.measuring import CIRR, Opened, dataset_facts
-from replication.papers.sprc.model import similarity
 from replication.papers.sprc.retriever import Retriever, Vectors
+from replication.retrieval import max_scorer
 from replication.transforms import read_image
 
 Row = tuple[np.ndarray, str, list[tuple[np.ndarray, bool | None]], str]
@@ -90,7 +90,7 @@ def answers(query: Query, vector: Tensor, gallery: Tensor, composed: Composed, k
             ) -> list[tuple[int, float]]:
     """The best `k` gallery rows with their scores; as in the set's protocol CIRR's reference is
     out of it."""
-    scores = similarity(vector, gallery)[0]
+    scores = max_scorer(vector, gallery)(slice(0, 1))[0]
     if composed.members is not None and query.reference is not None:
         scores[query.reference] = -torch.inf
     order = scores.argsort(descending=True, stable=True)[:min(k, len(scores))]

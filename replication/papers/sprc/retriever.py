@@ -14,8 +14,9 @@ from replication.composed import Composed
 from replication.composed_metrics import ComposedRanks, evaluate_composed
 from replication.feature_store import FeatureStore
 from replication.papers.sprc.encoders import ImageEncoder
-from replication.papers.sprc.model import SPRC, similarity
+from replication.papers.sprc.model import SPRC
 from replication.progress import bar
+from replication.retrieval import max_scorer
 from replication.wordpiece import Encoded, WordPiece
 
 Encode = Callable[[np.ndarray], Float16[Tensor, "b n w"]]
@@ -30,7 +31,7 @@ class Vectors:
 
     def scores(self, rows: slice) -> Float[Tensor, "chunk gallery"]:
         """Of a slice of queries on the whole gallery."""
-        return similarity(self.query[rows], self.gallery)
+        return max_scorer(self.query, self.gallery)(rows)
 
     def ranks(self, composed: Composed, chunk: int = 256) -> ComposedRanks:
         return evaluate_composed(self.scores, composed, chunk=chunk)
