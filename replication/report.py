@@ -28,7 +28,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 # by side.
 COMMON = {"trec": "mAP@all", "image_text": "mean_R@1", "cirr": "Avg", "fashioniq": "average Avg"}
 # Where it is not <paper>_pairs.
-BENCHMARKS = {"clip_retrieval": "image_text", "sprc": "composed_rank"}
+BENCHMARKS = {"clip_retrieval": ("image_text",), "sprc": ("sprc_training", "composed_rank")}
 CHANGED = "Made by `python -m replication report`."
 
 

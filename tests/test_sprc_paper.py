@@ -66,10 +66,6 @@ def file_of(stem: str) -> dict:
     return published.read_parameters(FOLDER / "paper" / f"{stem}.yml")
 
 
-def cell(name: str, field: str = "value") -> float:
-    return float(getattr(CELLS[name], field))
-
-
 # -------------------------------------------------------------------------- published numbers
 
 

@@ -262,8 +262,9 @@ def written(results: Results, config: Config | Evaluate, weights: records.Weight
     set, unless it is named."""
     protocol = next(iter(results.sets.values())).protocol
     made = records.RunRecord(
-        paper="sprc", experiment=experiment or dataset.name, parameters=asdict(config), seed=config.seed,
-        dataset=dataset, protocol=protocol, metrics=results.rows, weights=weights, cost=cost,
+        paper="sprc", experiment=experiment or dataset.name, parameters=asdict(config),
+        seed=config.seed, dataset=dataset, protocol=protocol, metrics=results.rows,
+        weights=weights, cost=cost,
         environment=records.environment(device=training.device_name(device)),
         files={k: paths.shown(results.folder / v) for k, v in results.files.items()},
         notes=results.notes, started=started, finished=records.utc_now())
