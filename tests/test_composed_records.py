@@ -475,3 +475,24 @@ def test_the_benchmark_becomes_a_table(tmp_path, capsys, monkeypatch):
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     (tmp_path / "benchmarks" / "results" / "composed_rank_cpu.json").write_text("{}")
     assert [file.name for file in report.speeds("sprc")] == ["composed_rank_cpu.json"]
+
+
+def test_the_training_benchmark_becomes_a_table(tmp_path, monkeypatch):
+    from benchmarks import sprc_training
+
+    monkeypatch.setattr(sprc_training, "VIT_S", {
+        "img_size": 28, "patch_size": 14, "embed_dim": 16, "depth": 1, "num_heads": 2,
+        "mlp_ratio": 2.0})
+    monkeypatch.setattr(sprc_training, "SMALL", {"hidden_size": 16, "num_hidden_layers": 1,
+                                                 "num_attention_heads": 2,
+                                                 "intermediate_size": 16})
+    monkeypatch.setattr("sys.argv", ["x", "--device", "cpu", "--batch", "2", "--repeats", "1",
+                                     "--out", str(tmp_path / "a.json")])
+    sprc_training.main()
+    found, text = json.loads((tmp_path / "a.json").read_text()), report.speed_markdown(
+        [tmp_path / "a.json"])
+    assert found["bytes_an_image"] == 5 * 16 * 2 and found["image_tokens"] == 5
+    assert "; 2 triplets a step, an image encoder of 0 million parameters (5 x 16), " in text
+    assert f"| features from the store | {found['seconds']['stored']:.3g} | " in text
+    assert found["ratio"] == pytest.approx(
+        found["seconds"]["in the loop"] / found["seconds"]["stored"])

@@ -199,7 +199,7 @@ class Retrieve(Evaluate):
     """One query: a reference picture (a name of the gallery, a file, or the row of a query of the
     set) and what the target has different."""
 
-    reference: str = "0"
+    reference: str | int = "0"  # papermill makes a number of digits
     text: str = ""  # empty: the query's own
     dress_type: Literal["dress", "shirt", "toptee"] = "dress"  # FashionIQ's gallery
     found: PositiveInt = 10

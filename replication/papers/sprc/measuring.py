@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from replication import backbones, paths, published, records, training
 from replication.composed import Composed
 from replication.composed_metrics import ComposedRanks, fashioniq_summary
+from replication.data import DatasetError
 from replication.papers.sprc.baselines import baselines, clip_vectors
 from replication.papers.sprc.config import Config, Evaluate
 from replication.papers.sprc.experiment import Experiment, read_sets
@@ -122,14 +123,15 @@ def notes_of(sets: Sets, retriever: Retriever) -> list[str]:
     """In words: images that were left out, texts that were cut or have no word."""
     notes = []
     for kind, own in sets.items():
+        of = " ".join(dict.fromkeys((kind, own.split)))
         if own.left_out:
             told = " and ".join(f"{n:,} {what}" for what, n in own.left_out.items())
-            notes.append(f"{kind} {own.split}: {told} were left out (allow_missing)")
+            notes.append(f"{of}: {told} were left out (allow_missing)")
         if cut := retriever.wordpiece.encode(own.texts).n_cut:
-            notes.append(f"{kind} {own.split}: {cut:,} of {len(own):,} texts were cut to "
+            notes.append(f"{of}: {cut:,} of {len(own):,} texts were cut to "
                          f"{retriever.wordpiece.max_tokens} tokens")
         if empty := own.counts["empty captions"]:
-            notes.append(f"{kind} {own.split}: {empty:,} captions hold no word")
+            notes.append(f"{of}: {empty:,} captions hold no word")
     return notes
 
 
@@ -220,6 +222,9 @@ def opened(config: Evaluate) -> Opened:
 def evaluate(config: Evaluate, progress: bool = True) -> tuple[Opened, Results]:
     """A checkpoint, measured. Raises as `opened` and `read_composed`."""
     folder, sets = paths.writable_folder(config.save_root), read_sets(config, config.split)
+    if any(own.target is None for own in sets.values()):
+        raise DatasetError(f"the targets of {config.dataset} {config.split} are private: "
+                           "submit.ipynb writes the files that CIRR's server takes")
     checkpoint = opened(config)
     results = Results(folder, sets)
     results.add(encoded(checkpoint.retriever, sets, progress), "trained", checkpoint.selection,

@@ -44,8 +44,8 @@ def shown(picture: Path) -> np.ndarray:
 def query_of(config: Retrieve, composed: Composed) -> Query:
     """What `reference` and `text` ask: the row of a query of the set, a picture of its gallery by
     name, or a picture file. Raises DatasetError."""
-    given, files = config.reference.strip(), composed.images
-    if given.isdigit():
+    given, files = str(config.reference).strip(), composed.images
+    if given.isdecimal() and given not in composed.names:  # FashionIQ has names of digits
         row = int(given)
         if row >= len(composed):
             raise DatasetError(f"reference={row}: the set has queries 0 to {len(composed) - 1}")

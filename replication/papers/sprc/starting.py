@@ -52,14 +52,17 @@ def trained_point(config: Evaluate) -> tuple[SPRC, ImageEncoder, WordPiece, dict
                                 "sprc_cirr.pt and sprc_fiq.pt are linked in their readme; "
                                 "train.ipynb makes one of your own")
     about, name = backbones.about_of(file), BACKBONES.get(config.backbone, config.backbone)
-    if about and about.get("encoder") != name:
-        raise WeightsError(f"{paths.shown(file)} was trained on the image encoder "
-                           f"{about.get('encoder')}, asked is {name} (backbone)")
     found, source = files.read(config.model_path, name)
     state = tensors(found, source)
-    tower = config.image_weights or (_tower_of(about["image_weights"], name) if about else
-                                     config.model_path)
-    encoder = image_encoder(name, tower, transform=config.transform, ratio=config.target_ratio)
+    if "prompt_tokens" not in state:
+        raise WeightsError(f"{source} holds no prompt_tokens: it is a BLIP-2, which SPRC's "
+                           "training starts from, not what it ends with")
+    if about and about.get("encoder") != name:
+        raise WeightsError(f"{source} was trained on the image encoder {about.get('encoder')}, "
+                           f"asked is {name} (backbone)")
+    tower = config.image_weights or (about["image_weights"] if about else config.model_path)
+    encoder = image_encoder(name, tower, config.seed, transform=config.transform,
+                            ratio=config.target_ratio)
     if about and about["encoder_sha256"] != encoder.sha256:
         raise WeightsError(f"{paths.shown(file)} was trained on other weights of {name} than "
                            f"{tower}: give those with image_weights")
