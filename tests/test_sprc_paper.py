@@ -29,6 +29,7 @@ CONFIG = {"train.ipynb": Config, "evaluate.ipynb": Evaluate, "submit.ipynb": Sub
           "retrieve.ipynb": Retrieve}
 # What a run takes as it is: the device there is; CIRR's test has one gallery.
 LEFT_OUT = {"submit.ipynb": {"accelerator", "gallery"}}
+LISTED = ["cirr-seeds", "fashioniq-seeds", "switches-full"]  # runs side by side
 DEMOS = ["cirr-demo", "fashioniq-demo", "evaluate", "submit", "retrieve"]
 FULL = {"cirr": "cirr", "fashioniq": "fashioniq", "cirr-test": "cirr_test",
         "cirr-checkpoint": "evaluate_cirr", "fashioniq-checkpoint": "evaluate_fashioniq"}
@@ -171,14 +172,14 @@ def test_the_places_where_text_and_code_part_are_those_that_can_be_switched():
 
 
 def test_the_experiments_and_what_they_need():
-    assert [e.name for e in PAPER.experiments] == [*DEMOS, "switches-full", *FULL]
+    assert [e.name for e in PAPER.experiments] == [*DEMOS, *LISTED, *FULL]
     base = ["pretrain/clip", "pretrain/qformer"]
     needs = {e.name: e.needs for e in PAPER.experiments}
     assert needs == {n: base + ["sprc/cirr-demo"] * (n in DEMOS[2:]) for n in DEMOS} | {
-        "switches-full": base} | {n: [] for n in FULL} | {"cirr-test": ["sprc/cirr"]}
+        n: base for n in LISTED} | {n: [] for n in FULL} | {"cirr-test": ["sprc/cirr"]}
     assert [e.name for e in PAPER.experiments if e.demo] == DEMOS
     assert {e.name for e in PAPER.experiments if not e.record} == {"submit", "retrieve",
-                                                                   "switches-full"}
+                                                                   *LISTED}
     assert all(e.time for e in PAPER.experiments)
 
 
