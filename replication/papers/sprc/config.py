@@ -148,7 +148,7 @@ class Evaluate:
     vocabulary: str = ""  # empty: beside model_path
     frozen_features: bool = True
     save_root: str = "result/sprc/evaluate"
-    seed: int = 0  # of the intervals
+    seed: int = 0  # of the drawn examples
     precision: str = "auto"
     accelerator: str = "auto"
     chunk: PositiveInt = 256

@@ -31,11 +31,11 @@ def starting_point(config: Config, train: Composed) -> tuple[SPRC, ImageEncoder,
     """
     encoder_name = BACKBONES.get(config.backbone, config.backbone)
     weights = _place(config.weights, encoder_name)
-    encoder = image_encoder(encoder_name, config.image_weights or _tower_of(weights, encoder_name),
-                            config.seed, transform=config.transform, ratio=config.target_ratio)
     state, source = ({}, "") if weights == "none" else files.read(weights, encoder_name)
     state = _first_prompts(tensors(state, source), config.num_prompts) if state else {}
     words = _training_words(config, weights, train, sizes(state) if state else None)
+    encoder = image_encoder(encoder_name, config.image_weights or _tower_of(weights, encoder_name),
+                            config.seed, transform=config.transform, ratio=config.target_ratio)
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     made = QFormerConfig(**{k: getattr(config, k) for k in names}, vocab_size=len(words),
                          encoder_width=encoder.width, num_query_token=config.num_prompts)
@@ -60,16 +60,16 @@ def trained_point(config: Evaluate) -> tuple[SPRC, ImageEncoder, WordPiece, dict
     if about and about.get("encoder") != name:
         raise WeightsError(f"{source} was trained on the image encoder {about.get('encoder')}, "
                            f"asked is {name} (backbone)")
+    made = sizes(state)
+    heads = about.get("num_attention_heads", made.num_attention_heads)
+    vocabulary = config.vocabulary or files.vocabulary_beside(config.model_path)
+    words = read_wordpiece(vocabulary, made.vocab_size)
     tower = config.image_weights or (about["image_weights"] if about else config.model_path)
     encoder = image_encoder(name, tower, config.seed, transform=config.transform,
                             ratio=config.target_ratio)
     if about and about["encoder_sha256"] != encoder.sha256:
         raise WeightsError(f"{paths.shown(file)} was trained on other weights of {name} than "
                            f"{tower}: give those with image_weights")
-    made = sizes(state)
-    heads = about.get("num_attention_heads", made.num_attention_heads)
-    vocabulary = config.vocabulary or files.vocabulary_beside(config.model_path)
-    words = read_wordpiece(vocabulary, made.vocab_size)
     width = len(state["vision_proj.weight"])
     made = replace(made, num_attention_heads=heads)
     return _model(made, width, config.seed, state, source), encoder, words, about
