@@ -137,7 +137,7 @@ def train(e: Experiment, progress: bool = True, select: bool = True) -> training
     features = retriever.features(e.train, progress)
     learned = [p for p in model.parameters() if p.requires_grad]
     adam = torch.optim.AdamW(learned, lr=c.learning_rate, betas=(c.beta1, c.beta2), eps=c.eps,
-                             weight_decay=c.weight_decay)
+                             weight_decay=c.weight_decay, fused=fabric.device.type == "cuda")
     n_batches = max(1, len(e.train) // c.batch_size)  # an incomplete last one is left out
     schedule, steps = one_cycle(adam, c, n_batches), iter(())
     forward, adam = fabric.setup(model, adam)
