@@ -26,8 +26,22 @@ def set_name(dataset: str) -> str:
     return name
 
 
+class OfASet:
+    """What `dataset` says."""
+
+    @property
+    def set_name(self) -> str:
+        """As `composed.read_composed` calls it."""
+        return set_name(self.dataset)
+
+    @property
+    def fashion(self) -> bool:
+        """Whether it is in FashionIQ's form, not in CIRR's."""
+        return self.set_name.endswith("fashioniq")
+
+
 @pydantic_dataclass(frozen=True)
-class Config:
+class Config(OfASet):
     """The original's options with its code's defaults (the readme's commands give others), then
     what it fixes in code, and more."""
 
@@ -90,14 +104,6 @@ class Config:
         return self
 
     @property
-    def set_name(self) -> str:
-        return set_name(self.dataset)
-
-    @property
-    def fashion(self) -> bool:
-        return self.set_name.endswith("fashioniq")
-
-    @property
     def cycle(self) -> dict:
         """Options of the one-cycle schedule: CIRR's is laid out over 80 epochs however many run,
         FashionIQ's over those that run."""
@@ -130,7 +136,7 @@ SWITCH_METRIC = ("Avg", "cirr")  # what their table shows
 
 
 @pydantic_dataclass(frozen=True)
-class Evaluate:
+class Evaluate(OfASet):
     """Trained weights, measured. The first four are the original's options."""
 
     dataset: str = "CIRR"
@@ -160,14 +166,6 @@ class Evaluate:
             raise ValueError("model_path is empty: give sprc_cirr.pt or sprc_fiq.pt of the "
                              "authors, or <selection>.safetensors of a run of train.ipynb")
         return self
-
-    @property
-    def set_name(self) -> str:
-        return set_name(self.dataset)
-
-    @property
-    def fashion(self) -> bool:
-        return self.set_name.endswith("fashioniq")
 
 
 @pydantic_dataclass(frozen=True)
