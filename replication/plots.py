@@ -43,7 +43,8 @@ class Picture:
 
 
 def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]) -> Picture:
-    """One panel a title, one line a log column, against the epoch. Percent columns hold '@'."""
+    """One panel a title, one line a log column, against the epoch. Columns are losses, but in
+    percent where they hold '@' or begin with "val "."""
     panels = {title: [c for c in columns if c in history[-1]] for title, columns in panels.items()}
     panels = {title: columns for title, columns in panels.items() if columns}
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False)
@@ -52,7 +53,7 @@ def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]
         for column in columns:
             values = [row.get(column, np.nan) for row in history]
             axis.plot(epochs, values, marker="o", ms=3, label=column)
-        percent = any("@" in c for c in columns)
+        percent = any("@" in c or c.startswith("val ") for c in columns)
         axis.set(title=title, xlabel="epoch", ylabel="percent" if percent else "loss (nats)")
         axis.legend(fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -317,16 +317,16 @@ def state_markdown(book: Path | None = None) -> str:
 
 def own_markdown(table: pd.DataFrame, nothing: str) -> str:
     """Runs on the built-in dataset or on a subset, one small table a group of runs. Where its
-    metrics are on several parts of the set, a column says on what each is."""
+    metrics are on several parts of the set, its head says on what each is."""
     if table.empty:
         return nothing + "\n"
     keys = ["paper", "experiment", "dataset", "split", "protocol", "device", "run"]
     parts = []
     for _, rows in table.groupby(keys, sort=False):
         first = rows.iloc[0]
-        counts = f": {first.counts}" if rows.counts.nunique() == 1 else ""
         head = (f"**{first.paper}/{first.experiment}**, {first.dataset} {first.split}, "
-                f"{first.protocol}{counts}; {_seeds(first)}; {first.device}; run {first.run}")
+                f"{first.protocol}: {_counts(rows)}; {_seeds(first)}; {first.device}; "
+                f"run {first.run}")
         parts.append(head + "\n\n" + _values(rows))
     return "\n\n".join(parts) + "\n"
 
@@ -442,11 +442,19 @@ def _pivot(rows: pd.DataFrame) -> str:
     return _markdown(["method", *metrics], lines)
 
 
+def _counts(rows: pd.DataFrame) -> str:
+    """What a table's metrics are on, of several parts (`dress R@10`, `shirt R@10`) each."""
+    if rows.counts.nunique() == 1:
+        return rows.counts.iloc[0]
+    parts = {metric.rpartition(" ")[0] or metric: counts
+             for metric, counts in zip(rows.metric, rows.counts, strict=True)}
+    return ", ".join(f"{part} {counts}" for part, counts in parts.items())
+
+
 def _values(rows: pd.DataFrame) -> str:
     tail = rows.columns.get_loc("interval")
     variants = [c for c in rows.columns[7:tail] if rows[c].notna().any()]
     words = ["interval"] if rows.interval.fillna("").any() else []
-    words += ["counts"] if rows.counts.nunique() > 1 else []
     lines = [[f"{row.metric} ({row.convention})", *(_points(row[v], ".1f") for v in variants),
               *(row[c] if isinstance(row[c], str) else "" for c in words)]
              for _, row in rows.iterrows()]

@@ -55,12 +55,11 @@ class Results:
         return ranks
 
     def table(self) -> pd.DataFrame:
-        """Rankings down, metrics across, in percent."""
+        """Metrics down, rankings across, in percent."""
         frame = pd.DataFrame([(f"{m.variant} {m.selection}".strip(), m.metric, m.value)
                               for m in self.rows], columns=["ranking", "metric", "value"])
-        names = list(dict.fromkeys(frame["metric"]))
-        return frame.pivot_table(index="ranking", columns="metric", values="value", sort=False
-                                 )[names].round(1)
+        made = frame.pivot_table(index="metric", columns="ranking", values="value", sort=False)
+        return made.reindex(columns=dict.fromkeys(frame["ranking"])).round(1)
 
 
 def rows_of(ranks: Ranked, sets: Sets, variant: str, selection: str = "") -> list[Metric]:
