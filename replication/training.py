@@ -128,7 +128,7 @@ def chosen(config: type, namespace: dict, also: Sequence[str] = ()):
         return config(**given(config, namespace, also))
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" if e["loc"] else
-                 e["msg"] for e in error.errors()]
+                 e["msg"].removeprefix("Value error, ") for e in error.errors()]
         raise ValueError("; ".join(wrong)) from None
 
 

@@ -561,3 +561,14 @@ def test_cells_metrics_are_those_that_a_run_measures():
     assert {(c.convention, c.metric) for c in PAPER.cells} <= {(m.convention, m.metric)
                                                                for m in rows}
     assert {m.n_gallery for m in rows if m.metric.startswith("dress")} == {9}
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_the_tiny_size_takes_nothing_of_the_demos(name):
+    experiment = PAPER.experiment(name)
+    defaults = notebooks.notebook_parameters(PAPER.folder / experiment.notebook)
+    given = PAPER.parameters(experiment) | experiment.tiny
+    unsaid = [k for k in ("weights", "image_weights", "baseline_weights", "data_path",
+                          "model_path", "save_root") if k in defaults and "tiny" not in
+              str(given.get(k, ""))]
+    assert unsaid == []
