@@ -36,6 +36,7 @@ FULL = {"cirr": "cirr", "fashioniq": "fashioniq", "cirr-test": "cirr_test",
 TRAINED = ["cirr", "fashioniq"]
 # What each small file turns in cirr.yml, beside save_root.
 OVERLAYS = {
+    "ablation_without_itc": {"loss_itc": 0.0},
     "ablation_without_rtc": SWITCHES["without rtc"],
     "ablation_without_align": SWITCHES["without align"],
     "ablation_itc_alone": SWITCHES["itc alone"],
