@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from replication import paths
+from replication.annotations import fields, refuse, whole
 from replication.data import DatasetError, Images
 
 PER_IMAGE = 5  # captions of an image that count: the first ones
@@ -121,16 +122,16 @@ def _coco(folder: Path, name: str, part: str) -> Iterator[Entry]:
     folder, year = folder / "annotations", "train2014" if part == "train" else "val2014"
     listed = _one_of(name, [folder / f"coco_{part}_ids.npy"], folder.glob("coco_*_ids.npy"))
     file = _one_of(name, [folder / f"captions_{year}.json"])
-    content, ids = _whole(file, json.loads), _whole(listed, _ids)
+    content, ids = whole(file, json.loads), whole(listed, _ids)
     of_id = {i: (image, text) for i, image, text in
-             _fields(file, content, "annotations", "id", "image_id", "caption")}
-    file_of = dict(_fields(file, content, "images", "id", "file_name"))
-    _refuse([i for i in ids if i not in of_id or of_id[i][0] not in file_of],
-            f"of the {len(ids):,} ids of {paths.shown(listed)} are not in {paths.shown(file)}",
-            f"The first image there is {next(iter(file_of.values()), None)}: is it the captions "
-            "file of another split?")
-    _refuse([i for i, n in Counter(ids).items() if n > 1],
-            f"ids are in {paths.shown(listed)} more than once", "Copy it again")
+             fields(file, content, "annotations", "id", "image_id", "caption")}
+    file_of = dict(fields(file, content, "images", "id", "file_name"))
+    refuse([i for i in ids if i not in of_id or of_id[i][0] not in file_of],
+           f"of the {len(ids):,} ids of {paths.shown(listed)} are not in {paths.shown(file)}",
+           f"The first image there is {next(iter(file_of.values()), None)}: is it the captions "
+           "file of another split?")
+    refuse([i for i, n in Counter(ids).items() if n > 1],
+           f"ids are in {paths.shown(listed)} more than once", "Copy it again")
     for image, group in itertools.groupby(ids, lambda i: of_id[i][0]):
         yield file_of[image], [of_id[i][1] for i in group]
 
@@ -139,15 +140,15 @@ def _karpathy(folder: Path, name: str, part: str) -> Iterator[Entry]:
     """An image's folder, which COCO's file names too, is not needed: images are found by name."""
     wanted, part = f"dataset_{name}.json", "val" if part == "dev" else part
     file = _one_of(name, [folder / wanted, folder / "annotations" / wanted])
-    content = _whole(file, json.loads)
-    rows = _fields(file, content, "images", "split", "filename", "sentences")
+    content = whole(file, json.loads)
+    rows = fields(file, content, "images", "split", "filename", "sentences")
     if (found := content.get("dataset", name)) != name:
         raise DatasetError(f"{paths.shown(file)} is of {found!r}, not of {name!r}")
     if part not in (there := dict.fromkeys(own for own, *_ in rows)):
         raise DatasetError(f"{paths.shown(file)} has no split {part!r}; it has {', '.join(there)}")
     for own, image, sentences in rows:
         if own == part:
-            yield image, [text for text, in _fields(file, {image: sentences}, image, "raw")]
+            yield image, [text for text, in fields(file, {image: sentences}, image, "raw")]
 
 
 def _flickr8k(folder: Path, name: str, part: str) -> Iterator[Entry]:
@@ -156,17 +157,17 @@ def _flickr8k(folder: Path, name: str, part: str) -> Iterator[Entry]:
     names = (f"{part}_images.txt", f"Flickr_8k.{part}Images.txt")
     listed = _one_of(name, [folder / n for n in names], folder.glob("*mages.txt"))
     captions: dict[str, list[tuple[int, str]]] = {}
-    for line in _whole(file, _lines):
+    for line in whole(file, _lines):
         key, tab, text = line.partition("\t")
         image, _, k = key.rpartition("#")
         if not (tab and image and k.isdecimal()):
             raise DatasetError(f"{paths.shown(file)}: {line[:60]!r} is not <image>#<k>, tab, "
                                "caption; unpack it again")
         captions.setdefault(image, []).append((int(k), text))
-    images = _whole(listed, _lines)
-    _refuse([image for image in images if image not in captions],
-            f"of the {len(images):,} images of {paths.shown(listed)} have no caption in "
-            f"{paths.shown(file)}", "Take both from one archive")
+    images = whole(listed, _lines)
+    refuse([image for image in images if image not in captions],
+           f"of the {len(images):,} images of {paths.shown(listed)} have no caption in "
+           f"{paths.shown(file)}", "Take both from one archive")
     for image in images:
         yield image, [text for _, text in sorted(captions[image])]
 
@@ -184,14 +185,6 @@ def _one_of(name: str, files: list[Path], others: Iterable[Path] = ()) -> Path:
     return found
 
 
-def _whole(file: Path, parse):
-    try:
-        return parse(file.read_bytes())
-    except (ValueError, EOFError) as error:
-        raise DatasetError(f"{paths.shown(file)} is not whole, or another file ({error}): unpack "
-                           "it again") from None
-
-
 def _lines(content: bytes) -> list[str]:
     lines = content.decode("utf-8").replace("\r\n", "\n").split("\n")
     return [line for line in lines if line.strip()]
@@ -204,34 +197,18 @@ def _ids(content: bytes) -> list[int]:
     return ids.tolist()
 
 
-def _fields(file: Path, content: dict, key: str, *names: str) -> list[tuple]:
-    """The named fields of every row of a list in `content`."""
-    try:
-        return [tuple(row[name] for name in names) for row in content[key]]
-    except (KeyError, TypeError) as error:
-        raise DatasetError(f"{paths.shown(file)}: not every row of {key!r} has {', '.join(names)} "
-                           f"({error}); is it another file?") from None
-
-
-def _refuse(bad: list, told: str, what_to_do: str, most: int = 12) -> None:
-    if bad:
-        more = f" and {len(bad) - most:,} more" if len(bad) > most else ""
-        raise DatasetError(f"{len(bad):,} {told}: {', '.join(map(str, bad[:most]))}{more}. "
-                           f"{what_to_do}")
-
-
 def _check(folder: Path, name: str, split: str, entries: list[Entry], place: dict[str, str],
            allow_partial: bool) -> None:
     of = f"of the {len(entries):,} images of {name} {split}"
-    _refuse([image for image, n in Counter(image for image, _ in entries).items() if n > 1],
-            f"{of} are listed more than once, or their captions not together", "Copy the lists "
-            "again")
+    refuse([image for image, n in Counter(image for image, _ in entries).items() if n > 1],
+           f"{of} are listed more than once, or their captions not together", "Copy the lists "
+           "again")
     few = [image for image, texts in entries if len(texts) < PER_IMAGE]
-    _refuse([] if allow_partial else few, f"{of} have fewer than {PER_IMAGE} captions",
-            f"Take the lists from one source; {PARTIAL}")
+    refuse([] if allow_partial else few, f"{of} have fewer than {PER_IMAGE} captions",
+           f"Take the lists from one source; {PARTIAL}")
     missing = [image for image, _ in entries if image not in place]
-    _refuse(missing if not allow_partial or len(missing) == len(entries) else [],
-            f"{of} are not in {paths.shown(folder)}", f"{name}: {LAYOUT[name]}; {PARTIAL}")
+    refuse(missing if not allow_partial or len(missing) == len(entries) else [],
+           f"{of} are not in {paths.shown(folder)}", f"{name}: {LAYOUT[name]}; {PARTIAL}")
 
 
 def _kind(name: str, parts: list[str], entries: list[Entry], allow_partial: bool) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from replication import paths
-from replication.captioned import _fields, _refuse, _whole
+from replication.annotations import fields, refuse, whole
 from replication.data import DatasetError, Images
 
 TYPES = ("dress", "shirt", "toptee")  # FashionIQ's
@@ -148,7 +148,7 @@ def read_composed(data_root: str | Path, name: str, split: str, *, types: str | 
     _check_gallery(name, layout, split, gallery)
     base = _base(paths.user_path(data_root), name, layout)
     parts = {which: _part(base, name, layout, split, which) for which in types or ("",)}
-    whole = _counted(name, split, parts, allow_missing)
+    complete = _counted(name, split, parts, allow_missing)
     listed = {image: place for images, _ in parts.values() for image, place in images.items()}
     queries = [query for _, own in parts.values() for query in own]
     files, kept = _present(base, f"{name} {split}", layout, listed, queries, allow_missing)
@@ -156,7 +156,7 @@ def read_composed(data_root: str | Path, name: str, split: str, *, types: str | 
     if gallery == "VAL":
         used = {image for query in kept for image in _images_of(query)}
         files = {image: file for image, file in files.items() if image in used}
-    full = whole and len(files) == len(listed)
+    full = complete and len(files) == len(listed)
     kind = "demo" if name != layout else "full" if full else "subset"
     return _made(base, name, split, types, files, kept, kind, _protocol(layout, split, gallery),
                  left if any(left.values()) else {})
@@ -240,14 +240,14 @@ def _file(file: Path, layout: str) -> Path:
 
 def _split(file: Path) -> dict[str, str]:
     """FashionIQ lists names, CIRR maps each to its path."""
-    content = _whole(file, json.loads)
+    content = whole(file, json.loads)
     names = list(content) if isinstance(content, list | dict) else []
     if not names or not all(isinstance(n, str) for n in names) or isinstance(content, dict) and \
             not all(isinstance(place, str) for place in content.values()):
         raise DatasetError(f"{paths.shown(file)} is not a list of image names, nor of names and "
                            "their paths; is it another file?")
-    _refuse([name for name, n in Counter(names).items() if n > 1],
-            f"images are in {paths.shown(file)} more than once", "Copy it again")
+    refuse([name for name, n in Counter(names).items() if n > 1],
+           f"images are in {paths.shown(file)} more than once", "Copy it again")
     if isinstance(content, list):
         return {name: f"images/{name}" for name in names}
     return {name: PurePosixPath(place).with_suffix("").as_posix()
@@ -255,18 +255,18 @@ def _split(file: Path) -> dict[str, str]:
 
 
 def _fashioniq(file: Path, split: str, which: str) -> list[Query]:
-    rows = _fields(file, {"queries": _whole(file, json.loads)}, "queries",
+    rows = fields(file, {"queries": whole(file, json.loads)}, "queries",
                    "candidate", "target", "captions")
     return [Query(f"{which}.{i}", reference, target, _tuple(captions))
             for i, (reference, target, captions) in enumerate(rows)]
 
 
 def _cirr(file: Path, split: str, which: str) -> list[Query]:
-    content = {"queries": _whole(file, json.loads)}
-    rows = _fields(file, content, "queries", "pairid", "reference", "caption", "img_set")
-    groups = _fields(file, {"img_set": [row[-1] for row in rows]}, "img_set", "members")
+    content = {"queries": whole(file, json.loads)}
+    rows = fields(file, content, "queries", "pairid", "reference", "caption", "img_set")
+    groups = fields(file, {"img_set": [row[-1] for row in rows]}, "img_set", "members")
     targets = [(None,)] * len(rows) if split == "test1" else \
-        _fields(file, content, "queries", "target_hard")
+        fields(file, content, "queries", "target_hard")
     return [Query(str(pair), reference, target, (caption,), _tuple(members))
             for (pair, reference, caption, _), (target,), (members,) in
             zip(rows, targets, groups, strict=True)]
@@ -284,13 +284,13 @@ def _check(file: Path, queries: list[Query], n_captions: int, targets: bool) -> 
     shown = paths.shown(file)
     if not queries:
         raise DatasetError(f"{shown} holds no query; copy it again")
-    _refuse([q.pair_id for q in queries if len(q.captions) != n_captions or
-             targets != (q.target is not None) or
-             not all(isinstance(text, str) for text in (*_images_of(q), *q.captions))],
-            f"of the {len(queries):,} queries of {shown} are not names with {n_captions} caption"
-            f"{'s' * (n_captions > 1)}", "Is it another file?")
-    _refuse([pair for pair, n in Counter(q.pair_id for q in queries).items() if n > 1],
-            f"pair ids are in {shown} more than once", "Copy it again")
+    refuse([q.pair_id for q in queries if len(q.captions) != n_captions or
+            targets != (q.target is not None) or
+            not all(isinstance(text, str) for text in (*_images_of(q), *q.captions))],
+           f"of the {len(queries):,} queries of {shown} are not names with {n_captions} caption"
+           f"{'s' * (n_captions > 1)}", "Is it another file?")
+    refuse([pair for pair, n in Counter(q.pair_id for q in queries).items() if n > 1],
+           f"pair ids are in {shown} more than once", "Copy it again")
 
 
 def _check_names(file: Path, listed: Path, queries: list[Query], images: dict[str, str]) -> None:
@@ -301,7 +301,7 @@ def _check_names(file: Path, listed: Path, queries: list[Query], images: dict[st
                   if other != listed and _holds(other, unknown)]
         hint = (f"{', '.join(others)} holds them: is it the captions of another type or split?"
                 if others else "Take both files from one archive")
-        _refuse(unknown, f"images of {paths.shown(file)} are not in {paths.shown(listed)}", hint)
+        refuse(unknown, f"images of {paths.shown(file)} are not in {paths.shown(listed)}", hint)
 
 
 def _holds(file: Path, names: list[str]) -> bool:
@@ -312,23 +312,23 @@ def _holds(file: Path, names: list[str]) -> bool:
 
 def _check_groups(file: Path, queries: list[Query], split: str, size: int) -> None:
     of = f"of the {len(queries):,} queries of {paths.shown(file)}"
-    _refuse([q.pair_id for q in queries if not len(q.members) == len(set(q.members)) == size],
-            f"{of} have a group that is not {size} different images", "Copy it again")
-    _refuse([q.pair_id for q in queries if q.reference not in q.members],
-            f"{of} have a reference that is not in their group", "Copy it again")
-    _refuse([q.pair_id for q in queries if split == "val" and q.target not in q.members],
-            f"{of} have a target that is not in their group", "Copy it again")
-    _refuse([q.pair_id for q in queries if q.target == q.reference],
-            f"{of} have their reference as target, which is not in the gallery", "Copy it again")
+    refuse([q.pair_id for q in queries if not len(q.members) == len(set(q.members)) == size],
+           f"{of} have a group that is not {size} different images", "Copy it again")
+    refuse([q.pair_id for q in queries if q.reference not in q.members],
+           f"{of} have a reference that is not in their group", "Copy it again")
+    refuse([q.pair_id for q in queries if split == "val" and q.target not in q.members],
+           f"{of} have a target that is not in their group", "Copy it again")
+    refuse([q.pair_id for q in queries if q.target == q.reference],
+           f"{of} have their reference as target, which is not in the gallery", "Copy it again")
 
 
 def _check_texts(file: Path, queries: list[Query], layout: str, split: str) -> None:
     known = KNOWN_EMPTY.get((layout, split), ())
     if (layout, split) != ("cirr", "train"):
-        _refuse([q.pair_id for q in queries if all(map(_empty, q.captions))
-                 and q.pair_id not in known],
-                f"of the {len(queries):,} queries of {paths.shown(file)} have an empty caption",
-                "Copy it again")
+        refuse([q.pair_id for q in queries if all(map(_empty, q.captions))
+                and q.pair_id not in known],
+               f"of the {len(queries):,} queries of {paths.shown(file)} have an empty caption",
+               "Copy it again")
 
 
 # ------------------------------------------------------------------------------------ the set
@@ -352,12 +352,12 @@ def _present(base: Path, what: str, layout: str, listed: dict[str, str], queries
     """The files of the images that are there, and the queries that have all of theirs."""
     files = _on_disk(base, listed)
     missing = [image for image in listed if image not in files]
-    _refuse(missing if not allow_missing or not files else [],
-            f"of the {len(listed):,} images of {what} are not in {paths.shown(base)}",
-            f"{LAYOUT[layout]}; {MISSING}")
+    refuse(missing if not allow_missing or not files else [],
+           f"of the {len(listed):,} images of {what} are not in {paths.shown(base)}",
+           f"{LAYOUT[layout]}; {MISSING}")
     kept = [query for query in queries if all(image in files for image in _images_of(query))]
-    _refuse([] if kept else [query.pair_id for query in queries],
-            f"queries of {what}: not one has all of its images", LAYOUT[layout])
+    refuse([] if kept else [query.pair_id for query in queries],
+           f"queries of {what}: not one has all of its images", LAYOUT[layout])
     return files, kept
 
 

@@ -128,7 +128,7 @@ def read_sketch_set(data_root: str | Path, data_name: str) -> SketchSet:
     both = set(splits["train"].classes) & set(splits["val"].classes)
     if both:
         raise DatasetError(f"{folder}: classes in train and val at once, so not unseen: "
-                           f"{_listed(sorted(both))}")
+                           f"{shortlist(sorted(both))}")
     return SketchSet(data_name, folder, **splits, manifest=manifest_hash(folder, splits))
 
 
@@ -151,7 +151,7 @@ def _read_split(folder: Path, part: str) -> Split:
     empty = [f"{part}/{d}/{c}" for d in DOMAINS for c in names if not found[d].get(c)]
     if empty or not names:
         raise DatasetError(f"{folder}: every class needs pictures in both domains; none in "
-                           f"{_listed(empty or [part])}")
+                           f"{shortlist(empty or [part])}")
     return Split(*(_images(folder / part / domain, found[domain]) for domain in DOMAINS))
 
 
@@ -182,11 +182,11 @@ def manifest_hash(folder: Path, splits: dict[str, Split]) -> str:
     differ = sorted(set(named) ^ set(listed))
     if differ:
         raise DatasetError(f"{manifest} and the folder differ in {len(differ)} files: "
-                           f"{_listed(differ)}; prepare the set again or remove manifest.csv")
+                           f"{shortlist(differ)}; prepare the set again or remove manifest.csv")
     return "sha256:" + hashlib.sha256(rows.encode()).hexdigest()[:32]
 
 
-def _listed(names: list[str], most: int = 12) -> str:
+def shortlist(names: list[str], most: int = 12) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -205,13 +205,13 @@ def cached_pixels(images: Images, preprocess: Preprocess, *, progress: bool = Tr
     """
     preprocess = preprocess.of(images.domain)
     shape = (len(images), preprocess.size, preprocess.size, 3)
-    target = paths.CACHE / "pixels" / f"{_cache_key(images, preprocess)}.u8"
+    target = paths.CACHE / "pixels" / f"{cache_key(images, preprocess)}.u8"
     if not target.exists() or target.stat().st_size != int(np.prod(shape)):
         paths.save_file(target, lambda tmp: _decode_all(images, preprocess, tmp, shape, progress))
     return np.memmap(target, np.uint8, "r", shape=shape)
 
 
-def _cache_key(images: Images, preprocess: Preprocess) -> str:
+def cache_key(images: Images, preprocess: Preprocess) -> str:
     digest = hashlib.sha256(preprocess.pixel_key().encode())
     for index, file in enumerate(images.files):
         stat = images.path(index).stat()
@@ -233,7 +233,7 @@ def _decode_all(images: Images, preprocess: Preprocess, file: Path, shape, progr
                    label=f"decode {images.domain}", shown=progress)
         broken = [problem for problem in done if problem]
     if broken:
-        raise DatasetError(f"{len(broken)} pictures cannot be read: {_listed(broken)}. Replace "
+        raise DatasetError(f"{len(broken)} pictures cannot be read: {shortlist(broken)}. Replace "
                            "them from the original archive, or remove them knowingly: a result "
                            "on fewer pictures is not comparable")
     pixels.flush()

@@ -21,7 +21,7 @@ from jaxtyping import Float16, UInt8
 from torch import Tensor, nn
 
 from replication import paths
-from replication.data import DatasetError, Images, _cache_key, _listed
+from replication.data import DatasetError, Images, cache_key, shortlist
 from replication.progress import bar
 from replication.transforms import Preprocess, read_image
 
@@ -105,7 +105,7 @@ class FeatureStore:
 def store_key(images: Images, encoder: Encoder) -> str:
     """What decides the features: the files, how they are read, and the encoder."""
     rule = encoder.preprocess.of(images.domain)
-    about = (_cache_key(images, rule), rule.digest(), encoder.name, encoder.sha256, encoder.tokens,
+    about = (cache_key(images, rule), rule.digest(), encoder.name, encoder.sha256, encoder.tokens,
              encoder.width)
     return hashlib.sha256(repr(about).encode()).hexdigest()[:32]
 
@@ -221,7 +221,7 @@ def _decoded(images: Images, rows: range, rule: Preprocess, pool: ThreadPoolExec
         rest = pool.map(lambda row: _picture(images, row, rule), range(rows.stop, len(images)))
         broken = [t for t in [*tried, *(t for t in rest if isinstance(t, str))]
                   if isinstance(t, str)]
-        raise DatasetError(f"{len(broken)} pictures cannot be read: {_listed(broken)}. Replace "
+        raise DatasetError(f"{len(broken)} pictures cannot be read: {shortlist(broken)}. Replace "
                            "them from the original archive, or remove them knowingly: a result "
                            "on fewer pictures is not comparable")
     return torch.from_numpy(np.stack(tried))
@@ -247,7 +247,7 @@ def _encoded(model: nn.Module, rule: Preprocess, pixels: Tensor, encoder: Encode
 def _check_finite(features: Float16[Tensor, "b tokens width"], images: Images, start: int) -> None:
     bad = (~features.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
     if bad:
-        names = _listed([paths.shown(images.path(start + row)) for row in bad])
+        names = shortlist([paths.shown(images.path(start + row)) for row in bad])
         raise FeatureError(f"features of {len(bad)} pictures are not finite in half precision: "
                            f"{names}. Look at the pictures; where they are sound, the weights are "
                            "not, or too large for float16 (try device='cpu')")

@@ -236,8 +236,7 @@ def speeds(paper: str) -> list[Path]:
 def speed_markdown(files: list[Path]) -> str:
     """One small table a file, by what was measured."""
     found = [json.loads(file.read_text()) for file in files]
-    tables = {"captions": _recall_speed, "vectors": _composed_speed,
-              "encoder_parameters": _frozen_speed}
+    tables = {"captions": _rank_speed, "vectors": _rank_speed, "encoder_parameters": _frozen_speed}
     parts = [next((tables[key] for key in tables if key in f), _pair_speed)(f) for f in found]
     return "\n\n".join(parts) + "\n"
 
@@ -255,28 +254,18 @@ def _pair_speed(found: dict) -> str:
                  "hours for Sketchy 100/25"], lines))
 
 
-def _recall_speed(found: dict) -> str:
-    """Ranks of all queries against the matrix product of the same run, and the memory of both."""
-    seconds = found["seconds"]
+def _rank_speed(found: dict) -> str:
+    """Ranks of all queries against the matrix product of the same run, and the memory of both: of
+    images and captions both ways, or of composed queries against images of several vectors."""
+    composed, seconds = "vectors" in found, found["seconds"]
+    sides = f"{found['queries']:,} queries x {found['images']:,} images x {found['vectors']} " \
+        "vectors" if composed else f"{found['images']:,} images x {found['captions']:,} captions"
+    what, key = ("in gallery and group", "products") if composed else ("both ways", "scores")
     lines = [["matrix product alone", f"{seconds['product']:.3g}", "1"],
-             ["ranks of all queries, both ways", f"{seconds['ranks']:.3g}",
-              f"{found['ratio']:.2f}"]]
-    return (f"{_machine(found)}; {found['images']:,} images x {found['captions']:,} captions x "
-            f"{found['dim']}; memory grows by {1000 * found['grown_gb']:,.0f} MB, all scores are "
-            f"{1000 * found['all_scores_gb']:,.0f} MB\n\n"
-            + _markdown(["", "seconds", "times the product"], lines))
-
-
-def _composed_speed(found: dict) -> str:
-    """As `_recall_speed`, of composed queries against images of several vectors."""
-    seconds = found["seconds"]
-    lines = [["matrix product alone", f"{seconds['product']:.3g}", "1"],
-             ["ranks of all queries, in gallery and group", f"{seconds['ranks']:.3g}",
-              f"{found['ratio']:.2f}"]]
-    return (f"{_machine(found)}; {found['queries']:,} queries x {found['images']:,} images x "
-            f"{found['vectors']} vectors x {found['dim']}; memory grows by "
-            f"{1000 * found['grown_gb']:,.0f} MB, all products are "
-            f"{1000 * found['all_products_gb']:,.0f} MB\n\n"
+             [f"ranks of all queries, {what}", f"{seconds['ranks']:.3g}", f"{found['ratio']:.2f}"]]
+    return (f"{_machine(found)}; {sides} x {found['dim']}; memory grows by "
+            f"{1000 * found['grown_gb']:,.0f} MB, all {key} are "
+            f"{1000 * found[f'all_{key}_gb']:,.0f} MB\n\n"
             + _markdown(["", "seconds", "times the product"], lines))
 
 

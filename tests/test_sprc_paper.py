@@ -1,6 +1,7 @@
 """SPRC's paper.yml: every published number, the readme's settings, who answers what."""
 
 import csv
+import json
 import re
 from collections import Counter
 from dataclasses import asdict
@@ -573,3 +574,33 @@ def test_the_tiny_size_takes_nothing_of_the_demos(name):
                           "model_path", "save_root") if k in defaults and "tiny" not in
               str(given.get(k, ""))]
     assert unsaid == []
+
+
+def test_the_sizes_that_the_chapter_tells_are_the_models():
+    from replication.papers.sprc import SPRC, encoders
+
+    with torch.device("meta"):
+        learned = sum(p.numel() for p in SPRC().parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in encoders.eva(**encoders.EVA_G).parameters())
+    text = (PAPER.folder / "index.md").read_text()
+    assert f"{learned:,} parameters beside ViT-g" in text
+    assert f"The image encoder, {frozen:,}, is frozen" in text
+
+
+def test_the_pictures_that_the_chapter_counts_are_in_the_official_files():
+    folder = composed_files()
+    named = {file.name.split(".")[2]: [] for file in folder.glob("split.*.json")}
+    for file in sorted(folder.glob("split.*.json")):
+        named[file.name.split(".")[2]] += json.loads(file.read_text())
+    every = [name for names in named.values() for name in names]
+    text = (PAPER.folder / "index.md").read_text()
+    assert f"name {len(every):,}, and {len(set(every)):,} different ones" in text
+    train = named["train"]
+    assert f"{len(set(train)):,} training pictures ({len(train):,} in three types)" in text
+
+
+def composed_files():
+    folder = PAPER.folder.parents[2] / "shared/data/annotations/fashioniq/image_splits"
+    if not folder.is_dir():
+        pytest.skip(f"no official split files: {folder} is not there")
+    return folder
