@@ -89,8 +89,6 @@ def prepare(target: Path, settings: dict[str, Any], items: Sequence[Item], *,
         damaged = {i.place: m.problem for i, m in zip(items, made, strict=True) if m.problem}
         if damaged and not allow_damaged:
             raise PreparationError(_told(damaged))
-        for place in damaged:
-            (half / place).unlink(missing_ok=True)
         rows = [(i.place, i.split, i.domain, i.class_, i.instance, m.sha256)
                 for i, m in zip(items, made, strict=True) if i.place not in damaged]
         odd = _oddities(items, made)

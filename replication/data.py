@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Int64, UInt8
 
 from replication import paths
+from replication.pictures import PICTURES
 from replication.progress import bar
 from replication.transforms import Preprocess, read_image
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 DOMAINS = ("sketch", "photo")
 
 

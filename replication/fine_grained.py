@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from replication import paths
-from replication.data import PICTURES, DatasetError, Images, SketchSet, Split
+from replication.data import DatasetError, Images, SketchSet, Split
+from replication.pictures import PICTURES
 
 DOMAINS = {"sketch": "A", "photo": "B"}
 PARTS = {"train": "train", "val": "test"}  # our names: the official ones

@@ -97,39 +97,52 @@ def looks(files: Iterable[str | Path], workers: int | None = None) -> Iterator[L
 
 
 class Near(NamedTuple):
-    """Two pictures that look alike: rows, bits in which their hashes differ, mean grey difference
-    (of 255)."""
+    """Two pictures that look alike: rows, bits in which their hashes differ, and the correlation of
+    their small grey copies (1: the same up to brightness and contrast)."""
 
     one: int
     other: int
     bits: int
-    grey: float
+    correlation: float
 
 
-def near_pairs(found: Sequence[Look], bits: int = 4, grey: float = 6.0) -> list[Near]:
+def near_pairs(found: Sequence[Look], bits: int = 4, correlation: float = 0.98,
+               most: int = 100_000) -> list[Near]:
     """Pairs of different files whose perceptual hashes differ in at most `bits` of 64 (0 to 7) and
-    whose small grey copies differ by at most `grey` of 255 on average.
+    whose small grey copies correlate at least so much: the hash finds, the copy confirms.
 
     Candidates share one of eight bytes of the hash exactly, which two hashes that differ in at
-    most seven bits must (pigeonhole), so no pair is lost.
+    most seven bits must (pigeonhole), so no pair is lost. Raises ValueError for other `bits`, and
+    where there are more than `most` candidates.
     """
     if not 0 <= bits <= 7:
-        raise ValueError(f"bits={bits}: choose 0 to 7")
+        raise ValueError(f"near {bits}: choose 0 to 7 bits")
     whole = [row for row, one in enumerate(found) if one.grey]
     if not whole:
         return []
     hashes = np.array([found[row].phash for row in whole], np.uint64)
-    greys = np.stack([np.frombuffer(found[row].grey, np.uint8) for row in whole]).astype(np.int16)
+    copies = _standard(np.stack([np.frombuffer(found[row].grey, np.uint8) for row in whole]))
     pairs: set[tuple[int, int]] = set()
     for byte in hashes.view(np.uint8).reshape(-1, 8).T:
         pairs |= _sharing(byte, hashes, bits)
+        if len(pairs) > most:
+            raise ValueError(f"more than {most:,} near pairs: most of these pictures look alike; "
+                             "choose fewer bits")
     result = []
     for one, other in sorted(pairs):
-        apart = float(np.abs(greys[one] - greys[other]).mean())
+        alike = float(copies[one] @ copies[other])
         a, b = whole[one], whole[other]
-        if apart <= grey and found[a].sha256 != found[b].sha256:
-            result.append(Near(a, b, int(hashes[one] ^ hashes[other]).bit_count(), apart))
+        if alike >= correlation and found[a].sha256 != found[b].sha256:
+            result.append(Near(a, b, int(hashes[one] ^ hashes[other]).bit_count(), alike))
     return result
+
+
+def _standard(copies: np.ndarray) -> np.ndarray:
+    """Rows of mean 0 and length 1; of a flat picture, all the same, so that two of them agree."""
+    centred = copies - copies.mean(1, keepdims=True, dtype=np.float64)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    flat = np.full(copies.shape[1], copies.shape[1] ** -0.5)
+    return np.where(lengths > 0, centred / np.maximum(lengths, 1e-9), flat)
 
 
 def _sharing(byte: np.ndarray, hashes: np.ndarray, bits: int) -> set[tuple[int, int]]:

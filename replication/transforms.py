@@ -12,6 +12,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from replication.pictures import as_rgb
+
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -138,8 +140,4 @@ def read_image(path: str | Path, *, upright: bool = False) -> Image.Image:
     """
     with Image.open(path) as image:
         image.load()
-        image = ImageOps.exif_transpose(image) if upright else image
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return image.convert("RGB")
+        return as_rgb(image, upright=upright)
