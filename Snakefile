@@ -19,6 +19,12 @@ LISTED = [p for name in PAPERS for p in report.listed_runs(paths.BOOK, name)]
 TABLES += [f"book/_generated/{p.parts[-3]}_{p.stem}.md" for p in LISTED]
 SPEEDS = {name: report.speeds(name) for name in PAPERS}
 TABLES += [f"book/_generated/{name}_speed.md" for name, files in SPEEDS.items() if files]
+TABLES += ["book/_generated/datasets.md"]  # and the pieces of each set's page
+CHECKED = "result/datasets/doodles/report.json"
+SETS = [str(p.relative_to(paths.ROOT)) for folder, pattern in (
+            (paths.BOOK / "datasets", "*.yml"), (paths.BOOK / "datasets/checks", "*.json"),
+            (paths.ROOT / "data_prep", "sources.yml"), (paths.ROOT / "data_prep/class_lists", "*.yml"),
+            (paths.RESULT / "datasets", "*/report.json")) for p in folder.glob(pattern)]
 CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css")
             for p in paths.BOOK.rglob(pattern)
             if not {"_build", "_generated", "runs", ".ipynb_checkpoints"} & set(p.parts)]
@@ -51,7 +57,7 @@ rule book:
 
 rule tables:
     input:
-        map(executed, RUNS), "README.md",
+        map(executed, RUNS), "README.md", SETS, CHECKED,
         [str(p.relative_to(paths.ROOT)) for p in [*paths.BOOK.glob("*/records/*.json"), *LISTED,
                                                   *sum(SPEEDS.values(), [])]],
         [str((p.folder / "paper.yml").relative_to(paths.ROOT)) for p in PAPERS.values()]
@@ -72,6 +78,13 @@ rule doodles:
     params: DRAW
     threads: workflow.cores
     shell: "python -m data_prep.doodles --out " + DATA + " --seed 0 {params}"
+
+
+rule check_doodles:
+    input: DRAWN
+    output: CHECKED
+    params: {"demo": "", "tiny": "--subset"}[SIZE]
+    shell: "python -m replication verify doodles --data-root " + DATA + " {params}"
 
 
 rule contact_sheet:

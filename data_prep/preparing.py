@@ -151,7 +151,7 @@ def _made(half: Path, item: Item) -> Look:
             _link(item.source, place)
         elif not place.exists():
             _written(place, item.source())
-        return look(place) if item.picture else Look(_sha256(place))
+        return look(place, alike=False) if item.picture else Look(_sha256(place))
     except (OSError, ValueError) as error:
         return Look(problem=str(error).splitlines()[0][:200])
 
@@ -197,10 +197,11 @@ def _oddities(items: Sequence[Item], made: Sequence[Look]) -> dict[str, list[str
 
 def _remove_strangers(half: Path, places: set[str]) -> None:
     """What an earlier, killed preparation left that this one does not name."""
+    places = places | {STAMP}
     for folder, _, files in os.walk(half, topdown=False):
         for name in files:
             path = Path(folder, name)
-            if path.relative_to(half).as_posix() not in places | {STAMP}:
+            if path.relative_to(half).as_posix() not in places:
                 path.unlink()
         if Path(folder) != half and not os.listdir(folder):
             os.rmdir(folder)

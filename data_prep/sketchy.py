@@ -2,151 +2,178 @@
 
     python -m data_prep.sketchy --raw FOLDER --out DATA --split 104/21
 
-FOLDER holds `256x256/{photo,sketch}/tx_000000000000/<class>/` (the archive rendered_256x256) and,
-for the extended set, `EXTEND_image_sketchy/<class>/*.jpg`. The result is
-`DATA/sketchy/{train,val}/{sketch,photo}/<class>/`, as hard links where the file system allows.
+FOLDER holds the archive rendered_256x256 (or its content,
+`256x256/{photo,sketch}/tx_000000000000/<class>/`) and, for the extended set, the archive of
+`EXTEND_image_sketchy/<class>/` (any name that starts with `extend`) or that folder. The result is
+`DATA/sketchy/{train,val}/{sketch,photo}/<class>/`: train holds the seen classes, val the unseen
+ones. Pictures are hard links where the file system allows; none is changed.
+
+The extension holds the base archive's photos once more, and ZSE-SBIR's published lists name them
+twice (100/25: 17,101 unseen photos, of which 14,601 differ). `--duplicates keep`, the default,
+makes such a gallery, with which published numbers can be compared: the extension's copy of photo
+`X.jpg` is `X.extended.jpg`. `--duplicates drop` takes each once, the base archive's; choose it for
+instance-level retrieval, where a copy would count as another photo. dataset.json names every photo
+that is in both archives, and whether its bytes are the same.
+
+--lists FOLDER takes only what published lists name, as ZSE-SBIR's datasets/Sketchy/zeroshot1. They
+leave out about a twelfth of the seen classes' sketches.
+
 Sources: Sangkloy et al., The Sketchy Database (2016); extension: Liu et al., DSH (2017); splits:
 104/21 from Yelamarthi et al. (2018), 100/25 from Shen et al. (2018).
 """
 
-import argparse
-import csv
-import hashlib
-import io
-import json
-import os
-import shutil
+import filecmp
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
+from data_prep import preparing
+from data_prep.class_lists import class_lists
+from data_prep.lists import Found, check_split, only_listed, read_lists
+from data_prep.preparing import Item, finish, parser, pictures_by_class
+from data_prep.sketch_sets import (
+    is_there,
+    items,
+    located,
+    missing,
+    parts_of,
+    readable,
+    told,
+    under_own_names,
+)
+from replication.pictures import spread
 
-UNSEEN = {
-    "104/21": (
-        "bat cabin cow dolphin door giraffe helicopter mouse pear raccoon rhinoceros saw scissors "
-        "seagull skyscraper songbird sword tree wheelchair windmill window").split(),
-    "100/25": (
-        "airplane bell butterfly camel chicken cup deer harp horse parrot pineapple ray rifle "
-        "scissors snail squirrel swan tank teddy_bear tree umbrella volcano wheelchair windmill "
-        "wine_bottle"
-    ).split(),
-}
-N_CLASSES = 125
-EXTENSION = "EXTEND_image_sketchy"
-FIELDS = ("path", "split", "domain", "class", "instance", "sha256")
-
-
-class PreparationError(ValueError):
-    """The archive is not what its layout promises; the message lists every offender."""
-
-
-def source_files(raw: Path) -> dict[str, dict[str, list[Path]]]:
-    """domain -> class -> files of the archives; raises PreparationError naming what is missing."""
-    base = next((p for p in (raw / "256x256", raw / "rendered_256x256" / "256x256", raw)
-                 if (p / "photo").is_dir() and (p / "sketch").is_dir()), None)
-    if base is None:
-        raise PreparationError(f"{raw} holds no 256x256/photo and 256x256/sketch: unpack the "
-                               "archive rendered_256x256 of Sketchy there")
-    found = {d: _by_class(base / d / "tx_000000000000") for d in ("photo", "sketch")}
-    if (raw / EXTENSION).is_dir():
-        for name, files in _by_class(raw / EXTENSION).items():
-            found["photo"][name] = _merged(found["photo"].get(name, []), files)
-    _check_classes(found, base)
-    return found
+NAME = "sketchy"
+CLASSES, SPLITS, _ = class_lists(NAME)
+UNSEEN = {name: split.unseen for name, split in SPLITS.items()}
+BASE, EXTENSION = "rendered_256x256", "EXTEND_image_sketchy"
+RENDERING = "tx_000000000000"
 
 
-def _by_class(folder: Path) -> dict[str, list[Path]]:
-    if not folder.is_dir():
-        raise PreparationError(f"{folder} is missing")
-    return {c.name: sorted(f for f in c.iterdir() if f.suffix.lower() in (".jpg", ".png", ".jpeg"))
-            for c in sorted(folder.iterdir()) if c.is_dir()}
+def prepare(raw: Path, out: Path, split: str = "104/21", *, name: str = NAME,
+            lists: Path | None = None, duplicates: str = "keep",
+            sketch_rendering: str = RENDERING, photo_rendering: str = RENDERING,
+            download: bool = False, allow_damaged: bool = False, max_unpacked: float = 200,
+            workers: int | None = None) -> Path:
+    """Makes `out/name` whole or not at all and returns it; a finished one of the same settings is
+    left alone. Raises PreparationError that names every offender.
+
+    lists: folder of published lists. duplicates: `drop` or `keep` photos that are in both archives.
+    *_rendering: folder of the base archive's renderings. download: fetch what needs no login.
+    max_unpacked: GB.
+    """
+    chosen = read_lists(lists) if lists else None
+    settings = {"name": NAME, "split": split, "lists": chosen and chosen.digest,
+                "duplicate_photos": duplicates,
+                "renderings": {"sketch": sketch_rendering, "photo": photo_rendering}}
+    if is_there(NAME, raw, out / name, settings, download):
+        return out / name
+    found, strangers = source_files(raw, out / ".unpacked" / NAME, sketch_rendering,
+                                    photo_rendering, max_unpacked)
+    notes: dict[str, Any] = {"ignored": told(strangers, raw)}
+    if chosen:
+        check_split(chosen, SPLITS[split], split)
+        found, notes["listed"] = only_listed(chosen, found, SPLITS[split], _source_of)
+    notes["duplicates"] = _in_both(found, workers)
+    if duplicates == "drop" and _pairs(found):
+        notes["published_as"] = f"{split}, each photo once"
+    made = _items(found, parts_of(SPLITS[split]), duplicates == "keep")
+    return preparing.prepare(out / name, settings, made, check=readable, notes=notes,
+                             allow_damaged=allow_damaged, workers=workers)
 
 
-def _merged(photos: list[Path], extended: list[Path]) -> list[Path]:
-    """Both archives' photos, a name that stands in both once."""
-    return sorted({f.name: f for f in [*extended, *photos]}.values(), key=lambda f: f.name)
+def source_files(raw: Path, into: Path, sketch_rendering: str = RENDERING,
+                 photo_rendering: str = RENDERING, limit: float = 200
+                 ) -> tuple[Found, list[Path]]:
+    """`sketch`, `photo` and, where it is there, `extended` -> class -> files; and what is no
+    picture. Archives are unpacked into `into`; limit: GB."""
+    folders = {domain: _base(raw, domain, rendering, into, limit) for domain, rendering in
+               (("sketch", sketch_rendering), ("photo", photo_rendering))}
+    extension = located(raw, (EXTENSION, f"{EXTENSION}_ready"), ("extend",), into, limit)
+    if extension:
+        folders["extended"] = extension
+    found, strangers = {}, []
+    for source, folder in folders.items():
+        by_class, others = pictures_by_class(folder)
+        found[source] = under_own_names(by_class, CLASSES, folder)
+        strangers += others
+    return found, strangers
 
 
-def _check_classes(found: dict[str, dict[str, list[Path]]], base: Path) -> None:
-    names = {c for domain in found.values() for c in domain}
-    empty = sorted(f"{d}/{c}" for d in found for c in names if not found[d].get(c))
-    absent = sorted(set(UNSEEN["104/21"] + UNSEEN["100/25"]) - names)
-    if empty or absent or len(names) != N_CLASSES:
-        raise PreparationError(f"{base}: {len(names)} classes, expected {N_CLASSES}"
-                               + (f"; without pictures: {', '.join(empty)}" if empty else "")
-                               + (f"; absent: {', '.join(absent)}" if absent else ""))
+def _base(raw: Path, domain: str, rendering: str, into: Path, limit: float) -> Path:
+    places = [f"256x256/{domain}", domain]
+    archives = (BASE, "256x256")
+    folder = located(raw, [f"{place}/{rendering}" for place in places], archives, into, limit)
+    if folder:
+        return folder
+    other = located(raw, places, archives, into, limit)
+    there = f"; there are {', '.join(sorted(f.name for f in other.iterdir()))}" if other else ""
+    raise missing(f"{raw} holds no 256x256/{domain}/{rendering}, nor the archive {BASE} with it"
+                  f"{there}", NAME)
 
 
-def prepare(raw: Path, out: Path, split: str = "104/21", name: str = "sketchy") -> Path:
-    """Makes `out/name` whole or not at all; a finished one of the same split is left alone."""
-    target = out / name
-    if (target / "dataset.json").exists():
-        made = json.loads((target / "dataset.json").read_text())["split"]
-        if made == split:
-            print(f"{target} is there already")
-            return target
-        raise PreparationError(f"{target} holds split {made}: choose another --name for {split}")
-    if target.exists():
-        raise PreparationError(f"{target} exists and was not made by this command: move it, or "
-                               "choose another --name")
-    found = source_files(raw)
-    half = out / f".{name}.half-made"
-    shutil.rmtree(half, ignore_errors=True)
-    rows = _link_all(found, half, set(UNSEEN[split]))
-    _write_about(half, rows, split)
-    half.rename(target)
-    return target
+def _source_of(domain: str, path: str) -> str:
+    return "extended" if path.startswith("EXTEND") else domain
 
 
-def _link_all(found: dict, half: Path, unseen: set[str]) -> list[dict]:
-    jobs = [(file, "val" if c in unseen else "train", domain, c)
-            for domain, classes in found.items() for c, files in classes.items() for file in files]
-    for part, domain, c in {job[1:] for job in jobs}:
-        (half / part / domain / c).mkdir(parents=True)
-
-    def link(job) -> dict:
-        file, part, domain, c = job
-        place = f"{part}/{domain}/{c}/{file.name}"
-        try:
-            os.link(file, half / place)
-        except OSError:
-            shutil.copyfile(file, half / place)
-        stem = file.stem.rsplit("-", 1)[0] if domain == "sketch" else file.stem
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        return dict(zip(FIELDS, (place, part, domain, c, stem, sha256), strict=True))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(tqdm(pool.map(link, jobs), total=len(jobs), desc="link and hash", unit="img"))
+def _pairs(found: Found) -> dict[str, tuple[Path, Path]]:
+    """`<class>/<name>` -> a photo's file in the base archive and in the extension."""
+    base = {f"{c}/{f.name}": f for c, files in found["photo"].items() for f in files}
+    extended = {f"{c}/{f.name}": f for c, files in found.get("extended", {}).items()
+                for f in files}
+    return {name: (base[name], extended[name]) for name in base if name in extended}
 
 
-def _write_about(half: Path, rows: list[dict], split: str) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: row["path"]))
-    (half / "manifest.csv").write_text(text.getvalue(), encoding="utf-8")
-    kinds = sorted({(r["split"], r["domain"]) for r in rows})
-    counts = {f"{p}/{d}": sum((r["split"], r["domain"]) == (p, d) for r in rows) for p, d in kinds}
-    about = {"name": "sketchy", "split": split, "counts": counts}
-    (half / "dataset.json").write_text(json.dumps(about, indent=1) + "\n")
+def _same_bytes(pair: tuple[Path, Path]) -> bool:
+    return filecmp.cmp(*pair, shallow=False)
+
+
+def _in_both(found: Found, workers: int | None) -> dict[str, Any]:
+    """The photos that are in both archives, counted and named."""
+    pairs = _pairs(found)
+    same = dict(zip(pairs, spread(_same_bytes, list(pairs.values()), workers), strict=True))
+    names = {"same bytes": [n for n in pairs if same[n]],
+             "other bytes": [n for n in pairs if not same[n]]}
+    if pairs:
+        print(f"  note: {len(pairs):,} photos are in both archives, "
+              f"{len(names['same bytes']):,} of them with the same bytes")
+    return {what: {"count": len(own), "names": own} for what, own in names.items()}
+
+
+def _items(found: Found, parts: dict[str, str], keep: bool) -> list[Item]:
+    """Every sketch and photo in its place. A photo of both archives is the base archive's; its
+    copy, where it is kept, shows the same instance under a name of its own."""
+    both = _pairs(found)
+    sketches = items("sketch", found["sketch"], parts, lambda stem: stem.rsplit("-", 1)[0])
+    photos, copies = items("photo", found["photo"], parts), []
+    for item in items("photo", found.get("extended", {}), parts):
+        name = f"{item.class_}/{Path(item.place).name}"
+        if name not in both:
+            photos.append(item)
+        elif keep:
+            place = Path(item.place)
+            copies.append(item._replace(
+                place=place.with_name(f"{place.stem}.extended{place.suffix}").as_posix()))
+    return [*sketches, *photos, *copies]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("data_prep.sketchy", description=__doc__.splitlines()[0])
-    parser.add_argument("--raw", type=Path, required=True, help="folder of the unpacked archives")
-    parser.add_argument("--out", type=Path, required=True, help="folder of prepared sets")
-    parser.add_argument("--split", choices=sorted(UNSEEN), default="104/21",
-                        help="seen/unseen classes (default 104/21, ClipPrompt's)")
-    parser.add_argument("--name", default="sketchy", help="name of the prepared set")
-    chosen = parser.parse_args(arguments)
-    try:
-        target = prepare(chosen.raw, chosen.out, chosen.split, chosen.name)
-    except (PreparationError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{target}: {json.loads((target / 'dataset.json').read_text())['counts']}")
-    return 0
+    options = parser(NAME, __doc__, list(SPLITS))
+    options.add_argument("--lists", type=Path, help="folder of published lists: only what they "
+                                                    "name goes in")
+    options.add_argument("--duplicates", choices=("drop", "keep"), default="keep",
+                         help="photos that are in both archives: twice as in ZSE-SBIR's lists, or "
+                              "once (default keep)")
+    for domain in ("sketch", "photo"):
+        options.add_argument(f"--{domain}-rendering", default=RENDERING, metavar="FOLDER",
+                             help=f"which rendering of the {domain}s (default {RENDERING})")
+    chosen = options.parse_args(arguments)
+    return finish(lambda: prepare(
+        chosen.raw, chosen.out, chosen.split, name=chosen.name or NAME, lists=chosen.lists,
+        duplicates=chosen.duplicates, sketch_rendering=chosen.sketch_rendering,
+        photo_rendering=chosen.photo_rendering, download=chosen.fetch,
+        allow_damaged=chosen.allow_damaged, max_unpacked=chosen.max_unpacked,
+        workers=chosen.workers))
 
 
 if __name__ == "__main__":

@@ -169,15 +169,68 @@ def report(
 
 @app.command()
 def verify(
-    record: Annotated[list[Path] | None, typer.Argument(help="records; none: all")] = None,
+    target: Annotated[list[str] | None, typer.Argument(
+        help="data sets (sketchy, coco...) or records (.json); none: all records")] = None,
+    data_root: Annotated[Path, typer.Option(help="folder of prepared sets")] = paths.DATA,
+    folder: Annotated[str, typer.Option(help="name of the set's folder, where it is another")] = "",
+    out: Annotated[Path | None, typer.Option(
+        "-o", "--out", help="folder of the report; default result/datasets/<set>")] = None,
+    subset: Annotated[bool, typer.Option(
+        "--subset", help="counts may differ from the published ones")] = False,
+    strict: Annotated[bool, typer.Option(
+        "--strict", help="duplicates across splits and odd pictures are problems too")] = False,
+    near: Annotated[int, typer.Option(
+        help="bits of 64 in which near-same pictures' hashes may differ, 0 to 7")] = 4,
+    label: Annotated[str, typer.Option(
+        help="keep the report as book/datasets/checks/LABEL.json, to commit")] = "",
 ) -> None:
-    """Compute records' metrics again from their saved embeddings.
+    """Check prepared data sets, or compute records' metrics again from their saved embeddings.
 
-    Exit status: 0 all agree, 1 a metric differs, 2 embeddings are missing.
+    A data set: counts against the published ones, every picture decoded once, the manifest,
+    duplicates within and across splits; report.md, report.json and a contact sheet are written.
+    Exit status: 0 nothing wrong, 1 a problem or a metric that differs, 2 embeddings are missing.
     """
+    names = target or []
+    sets = [name for name in names if not name.endswith(".json")]
+    status = [_verify_set(name, data_root, folder, out, subset=subset, strict=strict, near=near,
+                          label=label) for name in sets]
+    if len(sets) < len(names) or not names:
+        status.append(_verify_records([Path(name) for name in names if name not in sets]))
+    raise typer.Exit(1 if 1 in status else max(status))
+
+
+def _verify_set(name: str, data_root: Path, folder: str, out: Path | None, *, label: str,
+                subset: bool, strict: bool, near: int) -> int:
+    from replication.datasets import read_facts
+
+    facts = read_facts(name)
+    from replication.contact_sheet import write_contact_sheet
+    from replication.dataset_check import as_markdown, check, default_folder
+    from replication.inventory import take_inventory
+
+    found = take_inventory(facts, data_root, folder)
+    report = check(found, subset=subset, strict=strict, near=near)
+    place = paths.user_path(out) if out else default_folder(name)
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    for kept in [place / "report.json", *([paths.BOOK / f"datasets/checks/{label}.json"]
+                                          if label else [])]:
+        paths.write_atomic(kept, text)
+    paths.write_atomic(place / "report.md", as_markdown(report))
+    write_contact_sheet(found, place / "contact.jpg")
+    for kind in ("problems", "notes"):
+        for line in report[kind]:
+            typer.echo(f"{kind[:-1]}: {line}")
+    counted = ", ".join(f"{n:,} {part}" for part, n in report["counts"].items())
+    verdict = f"{len(report['problems'])} problems" if report["problems"] else "no problem"
+    typer.echo(f"{name} {report['split']}: {counted}; {report['n_pictures']:,} pictures decoded in "
+               f"{report['seconds']} s; {verdict}; {paths.shown(place / 'report.md')}")
+    return 1 if report["problems"] else 0
+
+
+def _verify_records(given: list[Path]) -> int:
     from replication.verification import DIFFERS, UNVERIFIABLE, verified
 
-    found = [paths.user_path(r) for r in record or []] or sorted(
+    found = [paths.user_path(r) for r in given] or sorted(
         p for kind in ("records", "runs") for p in paths.BOOK.glob(f"*/{kind}/*.json"))
     outcomes = []
     for path in found:
@@ -186,7 +239,7 @@ def verify(
         outcomes.append(outcome)
     counts = ", ".join(f"{outcomes.count(o)} {o}" for o in dict.fromkeys(outcomes))
     typer.echo(f"{len(found)} records" + (f": {counts}" if counts else ""))
-    raise typer.Exit(1 if DIFFERS in outcomes else 2 if UNVERIFIABLE in outcomes else 0)
+    return 1 if DIFFERS in outcomes else 2 if UNVERIFIABLE in outcomes else 0
 
 
 def _found(name: str) -> tuple[Paper | None, Experiment | None, Path]:

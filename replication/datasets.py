@@ -17,7 +17,8 @@ class Split(_Facts):
     """counts: part -> files, None where no source states it. Parts are `train/sketch`,
     `val/photo`, `val/classes` (sketch sets; `val` holds the unseen classes, or the official test
     part), `test/images`, `test/captions` (captioned), `val/queries`, `val/images` or, a type,
-    `val dress/queries` (composed). per_class: domain -> files of every class."""
+    `val dress/queries` (composed); of a whole set `sketch`, `photo`, `classes`, `images`,
+    `captions`, `queries`. per_class: domain -> files of every class."""
 
     source: str
     counts: dict[str, int | None]
@@ -25,7 +26,8 @@ class Split(_Facts):
 
 
 class Claim(_Facts):
-    """A count that a source states of a part of a split; note: why it differs, where known."""
+    """A count that a source states of a part: of a split, or, without one, of the whole set. cite:
+    a key of references.bib; note: why it differs, where known."""
 
     source: str
     cite: str = ""
@@ -45,7 +47,8 @@ class Defect(_Facts):
 
 class Facts(_Facts):
     """One data set. name: of its module in data_prep; folder: of the prepared set; cite: keys of
-    references.bib; home: page of the authors."""
+    references.bib; home: page of the authors; used_by: folders of the book's chapters; whole: the
+    set before any split."""
 
     name: str
     title: str
@@ -55,6 +58,7 @@ class Facts(_Facts):
     home: str
     licence: str
     used_by: list[str]
+    whole: Split | None = None
     splits: dict[str, Split]
     claims: list[Claim] = []
     defects: list[Defect] = []

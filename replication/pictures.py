@@ -58,24 +58,28 @@ def as_rgb(image: Image.Image, *, upright: bool = False) -> Image.Image:
     return image.convert("RGB")
 
 
-def look(file: str | Path | bytes) -> Look:
-    """Decodes a picture file whole; what cannot be decoded has a `problem` instead of an error."""
+def look(file: str | Path | bytes, alike: bool = True) -> Look:
+    """Decodes a picture file whole; what cannot be decoded has a `problem` instead of an error.
+    alike: compute what `near_pairs` compares too, which takes longer than the decoding."""
     data = b""
     try:
         data = file if isinstance(file, bytes) else Path(file).read_bytes()
         found = Look(hashlib.sha256(data).hexdigest(), len(data))
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            rgb = as_rgb(image)
-            small = rgb.convert("L").resize((GREY, GREY), Image.Resampling.BOX)
-            return found._replace(
-                format=image.format or "", mode=image.mode, size=image.size, grey=small.tobytes(),
-                orientation=image.getexif().get(ExifTags.Base.Orientation, 1),
-                phash=int(str(imagehash.phash(rgb)), 16))
+            found = found._replace(
+                format=image.format or "", mode=image.mode, size=image.size,
+                orientation=image.getexif().get(ExifTags.Base.Orientation, 1))
+            return _hashed(found, as_rgb(image)) if alike else found
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "empty file" if not data and not isinstance(error, OSError) else str(error)
         return Look(hashlib.sha256(data).hexdigest() if data else "", len(data),
                     problem=(reason.splitlines() or ["unreadable"])[0][:120])
+
+
+def _hashed(found: Look, rgb: Image.Image) -> Look:
+    small = rgb.convert("L").resize((GREY, GREY), Image.Resampling.BOX)
+    return found._replace(phash=int(str(imagehash.phash(rgb)), 16), grey=small.tobytes())
 
 
 def spread(work: Callable[[T], Made], tasks: Sequence[T], workers: int | None = None
@@ -96,6 +100,10 @@ def looks(files: Iterable[str | Path], workers: int | None = None) -> Iterator[L
     return spread(look, list(files), workers)
 
 
+class TooMany(ValueError):
+    """So many pictures look alike that their pairs are not worth a list."""
+
+
 class Near(NamedTuple):
     """Two pictures that look alike: rows, bits in which their hashes differ, and the correlation of
     their small grey copies (1: the same up to brightness and contrast)."""
@@ -112,12 +120,13 @@ def near_pairs(found: Sequence[Look], bits: int = 4, correlation: float = 0.98,
     whose small grey copies correlate at least so much: the hash finds, the copy confirms.
 
     Candidates share one of eight bytes of the hash exactly, which two hashes that differ in at
-    most seven bits must (pigeonhole), so no pair is lost. Raises ValueError for other `bits`, and
-    where there are more than `most` candidates.
+    most seven bits must (pigeonhole), so no pair is lost. Of files with the same bytes the first
+    stands for all. Raises ValueError for other `bits`, TooMany beyond `most` candidates.
     """
     if not 0 <= bits <= 7:
         raise ValueError(f"near {bits}: choose 0 to 7 bits")
-    whole = [row for row, one in enumerate(found) if one.grey]
+    first = {one.sha256: row for row, one in reversed(list(enumerate(found))) if one.grey}
+    whole = sorted(first.values())
     if not whole:
         return []
     hashes = np.array([found[row].phash for row in whole], np.uint64)
@@ -126,13 +135,13 @@ def near_pairs(found: Sequence[Look], bits: int = 4, correlation: float = 0.98,
     for byte in hashes.view(np.uint8).reshape(-1, 8).T:
         pairs |= _sharing(byte, hashes, bits)
         if len(pairs) > most:
-            raise ValueError(f"more than {most:,} near pairs: most of these pictures look alike; "
-                             "choose fewer bits")
+            raise TooMany(f"more than {most:,} near pairs: most of these pictures look alike; "
+                          "--near takes fewer bits")
     result = []
     for one, other in sorted(pairs):
         alike = float(copies[one] @ copies[other])
         a, b = whole[one], whole[other]
-        if alike >= correlation and found[a].sha256 != found[b].sha256:
+        if alike >= correlation:
             result.append(Near(a, b, int(hashes[one] ^ hashes[other]).bit_count(), alike))
     return result
 

@@ -17,6 +17,7 @@ from replication.comparison import (
     run_link,
     subset_table,
 )
+from replication.dataset_pages import write_pages
 from replication.published import Paper, read_papers
 from replication.records import InvalidFile, Metric, RunRecord
 
@@ -33,7 +34,8 @@ CHANGED = "Made by `python -m replication report`."
 
 
 def write_report(book: Path | None = None, readme: Path | None = None) -> list[Path]:
-    """Writes `_generated/<paper>_{published,demo,subset,...}.md` and the README's results."""
+    """Writes `_generated/<paper>_{published,demo,subset,...}.md`, the data sets' pages
+    `_generated/dataset_<set>_*.md`, and the README's results."""
     book, readme = book or paths.BOOK, readme or paths.ROOT / "README.md"
     written = []
     for name, paper in read_papers(book).items():
@@ -56,6 +58,8 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
                 file = book / "_generated" / f"{name}_{notebook.stem}.jpg"
                 written.append(paths.write_atomic(file, picture))
     written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
+    if (book / "datasets").is_dir():
+        written += write_pages(book=book)
     return [*written, _write(readme, _with_results(readme, book))]
 
 

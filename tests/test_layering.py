@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 LIBRARY = Path(__file__).resolve().parent.parent / "replication"
-TORCH_FREE = ["report", "comparison", "records", "published", "notebooks", "paths"]
+TORCH_FREE = ["report", "comparison", "records", "published", "notebooks", "paths", "datasets",
+              "dataset_pages", "check_pages", "pictures"]
 # What brings torch in when it is imported.
 TORCH = {"torch", "torchvision", "open_clip", "timm", "torchmetrics", "lightning_fabric",
          "lightning", "transformers"}

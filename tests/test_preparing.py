@@ -1,7 +1,6 @@
 """What every preparation shares, on made-up files."""
 
 import csv
-import fcntl
 import functools
 import json
 import os

@@ -1,0 +1,36 @@
+"""QMUL ShoeV2: the official release to a prepared set for fine-grained retrieval.
+
+    python -m data_prep.shoev2 --raw FOLDER --out DATA
+
+FOLDER holds the release, packed (any name that starts with `ShoeV2`) or unpacked, in one of three
+layouts: `ShoeV2_photo/` and `ShoeV2_sketch/` (svg, or png) with the lists `photo_train.txt`,
+`photo_test.txt`, `sketch_train.txt`, `sketch_test.txt`; `train/sketch`, `train/photo`,
+`test/sketch`, `test/photo` (or `sketch/train` and so on); or `trainA`, `trainB`, `testA`, `testB`
+(A: sketches). The result is `DATA/shoev2/{train,test}/{sketch,photo}/`: sketch `X_k` depicts photo
+`X`. An svg becomes a grey png whose longer side has --size pixels, by default 256; no source states
+a size.
+
+Source: Yu et al., Sketch Me That Shoe (2016), second release: 1,800 photos and 5,982 sketches to
+train, 200 and 666 to test.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from data_prep import qmul
+
+NAME, OFFICIAL = "shoev2", "ShoeV2"
+
+
+def prepare(raw: Path, out: Path, *, name: str = NAME, **options: Any) -> Path:
+    """Makes `out/name` whole or not at all; options and errors as `qmul.prepare`."""
+    return qmul.prepare(OFFICIAL, raw, out, name=name, **options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return qmul.main(OFFICIAL, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

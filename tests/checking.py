@@ -1,0 +1,24 @@
+"""The check of a made-up set, for the tests of its preparation; no test of its own."""
+
+from pathlib import Path
+
+from replication.dataset_check import check
+from replication.datasets import read_facts
+from replication.inventory import take_inventory
+
+
+def report_of(name: str, root: Path, **options) -> dict:
+    """The report on the set `name` of `root`; made-up counts are never the published ones."""
+    return check(take_inventory(read_facts(name), root), workers=1, **options)
+
+
+def told_when_gone(name: str, root: Path, picture: Path) -> None:
+    """Asserts that a whole set has no problem, and that an absent picture is named in one."""
+    whole = report_of(name, root, subset=True)
+    assert whole["problems"] == [] and whole["n_pictures"] > 0 and whole["manifest"]
+    assert all(whole["counts"].values())
+    picture.unlink()
+    report = report_of(name, root)
+    assert any("not in" in line and picture.stem in line for line in report["problems"])
+    assert any(f"{picture.name} (absent)" in line for line in report["problems"])
+    assert report["n_pictures"] == whole["n_pictures"] - 1
