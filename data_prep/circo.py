@@ -92,9 +92,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = add_missing(parser(NAME, __doc__)).parse_args(arguments)
 
     def make() -> Path:
-        if given.fetch:
+        name = given.name or FOLDER
+        if given.fetch and not (given.out / name).exists():
             fetch(NAME, given.raw)
-        return prepare(given.raw, given.out, name=given.name or FOLDER,
+        return prepare(given.raw, given.out, name=name,
                        allow_missing=given.allow_missing, allow_damaged=given.allow_damaged,
                        max_unpacked=given.max_unpacked, workers=given.workers)
 

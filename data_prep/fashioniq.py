@@ -221,9 +221,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = options.parse_args(arguments)
 
     def make() -> Path:
-        if given.fetch:
+        name = given.name or FOLDER
+        if given.fetch and not (given.out / name).exists():
             fetch(NAME, given.raw)
-        return prepare(given.raw, given.out, name=given.name or FOLDER, types=given.types,
+        return prepare(given.raw, given.out, name=name, types=given.types,
                        parts=given.parts, images=given.images,
                        download_pictures=given.download_pictures,
                        allow_missing=given.allow_missing, allow_damaged=given.allow_damaged,

@@ -675,3 +675,12 @@ def test_a_folder_in_another_and_a_link_that_goes_round_count_once(tmp_path):
     (tmp_path / "in/round").symlink_to(tmp_path)
     found = found_in([tmp_path, tmp_path / "in", tmp_path / "in/side"])
     assert sorted(found.file) == ["a", "b"] and found.several == [] and found.strangers == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_fetch_comes_first_but_not_for_a_set_that_is_there(raws, tmp_path, monkeypatch, name):
+    raw, asked = raws(name), []
+    monkeypatch.setattr(MODULES[name], "fetch", lambda *given: asked.append(given))
+    call = ["--raw", str(raw), "--out", str(tmp_path / "out"), "--fetch"]
+    assert MODULES[name].main(call) == 0 and asked == [(name, raw)]
+    assert MODULES[name].main(call) == 0 and len(asked) == 1
