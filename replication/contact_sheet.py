@@ -38,19 +38,20 @@ def _of_classes(found: Inventory, rng: np.random.Generator) -> list[Image.Image]
     of = {part.name: part for part in found.parts if part.classes}
     chosen = []
     for split in ("train", "val"):
-        parts = [f"{split}/{domain}" for domain in ("sketch", "photo")]
-        both = [set(of[part].classes) for part in parts if part in of]
-        names = sorted(set.intersection(*both)) if both else []
+        there = [part for part in (f"{split}/sketch", f"{split}/photo") if part in of]
+        both = [set(of[part].classes) for part in there] or [set()]
+        names = sorted(set.intersection(*both))
         take = min(len(names), COLUMNS * ROWS // 4)
-        chosen += [(split, name) for name in sorted(rng.choice(names, take, replace=False))]
-    return [_tile(found, of[f"{split}/{domain}"], name, rng, UNSEEN if split == "val" else SEEN)
-            for split, name in chosen for domain in ("sketch", "photo")]
+        chosen += [(part, name) for name in sorted(rng.choice(names, take, replace=False))
+                   for part in there]
+    return [_tile(found, of[part], name, rng) for part, name in chosen]
 
 
-def _tile(found: Inventory, part: Part, name: str, rng: np.random.Generator, frame) -> Image.Image:
+def _tile(found: Inventory, part: Part, name: str, rng: np.random.Generator) -> Image.Image:
     files = [file for file, own in zip(part.files, part.classes, strict=True) if own == name]
-    label = name.replace("_", " ") + (" (unseen)" if frame == UNSEEN else "")
-    return _drawn(found.folder / files[rng.integers(len(files))], label, frame)
+    unseen = part.split == "val"
+    return _drawn(found.folder / files[rng.integers(len(files))],
+                  name.replace("_", " ") + " (unseen)" * unseen, UNSEEN if unseen else SEEN)
 
 
 def _of_files(found: Inventory, rng: np.random.Generator) -> list[Image.Image]:

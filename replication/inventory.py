@@ -129,8 +129,10 @@ def _told_nothing(read: Callable):
 
 def _sketch(found: Inventory) -> None:
     root, name = found.folder.parent, found.folder.name
-    read = _told(found, lambda: data.read_sketch_set(root, name))
-    if read:
+    if found.about.get("sketches_only"):
+        found.refused.append(f"{name} was prepared without photos: no run can use it")
+        found.manifests.append(found.about["manifest"])
+    elif read := _told(found, lambda: data.read_sketch_set(root, name)):
         found.manifests.append(read.manifest)
         found.split = _split_name(found.about) or read.split_name
     for split in ("train", "val"):

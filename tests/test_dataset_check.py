@@ -202,6 +202,21 @@ def test_the_contact_sheet_shows_both_splits(root, tmp_path):
     assert again.read_bytes() == file.read_bytes()
 
 
+def test_a_set_of_sketches_alone_is_a_sample_and_has_a_sheet(root, tmp_path):
+    for part in ("train", "val"):
+        shutil.rmtree(root / "doodles" / part / "photo")
+    (root / "doodles/manifest.csv").unlink()
+    (root / "doodles/dataset.json").write_text(json.dumps(
+        {"split": "38/14", "sketches_only": True, "manifest": "sha256:0"}))
+    assert "without photos" in checked(root)["problems"][0]
+    report = checked(root, subset=True)
+    assert report["problems"] == [] and report["manifest"] == "sha256:0"
+    assert report["counts"]["val/sketch"] == 56 and report["counts"]["val/photo"] == 0
+    file = write_contact_sheet(take_inventory(facts(), root), tmp_path / "sheet.jpg")
+    with Image.open(file) as sheet:
+        assert sheet.size == (6 * 136 + 8, 2 * 170 + 8)
+
+
 def test_the_command_writes_its_reports_and_its_status_tells(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "BOOK", tmp_path / "book")
     known = facts().model_dump()
