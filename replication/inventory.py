@@ -79,9 +79,13 @@ def take_inventory(facts: Facts, data_root: str | Path, name: str = "") -> Inven
         found.split = _split_name(found.about) or found.split
     found.hashes = _manifest(folder)
     KINDS[facts.kind](found)
-    found.problems, found.refused = (list(dict.fromkeys(own)) for own in
-                                     (found.problems, found.refused))
+    found.problems, found.refused = (_said(own, folder) for own in (found.problems, found.refused))
     return found
+
+
+def _said(lines: list[str], folder: Path) -> list[str]:
+    """Each line once, without where on this machine the set lies: reports are kept."""
+    return list(dict.fromkeys(line.replace(paths.shown(folder), folder.name) for line in lines))
 
 
 def _split_name(about: dict) -> str:

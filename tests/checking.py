@@ -21,4 +21,5 @@ def told_when_gone(name: str, root: Path, picture: Path) -> None:
     report = report_of(name, root)
     assert any("not in" in line and picture.stem in line for line in report["problems"])
     assert any(f"{picture.name} (absent)" in line for line in report["problems"])
+    assert str(root) not in str(report)
     assert report["n_pictures"] == whole["n_pictures"] - 1
