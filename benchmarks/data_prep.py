@@ -21,13 +21,11 @@ from unittest import mock
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks import timing
-from benchmarks.evaluation import machine
 from data_prep import sketchy
-from replication.dataset_check import check
 from replication.datasets import read_facts
-from replication.inventory import take_inventory
 
+# What needs torch is imported where it is used: a worker process imports this file again, as it
+# does the command's, which needs none.
 EACH = 25  # photos, and sketches, of a class
 SPLIT = "100/25"
 
@@ -75,6 +73,9 @@ def seconds(run) -> float:
 
 def measured(raw: Path, work: Path, repeats: int) -> dict:
     """Medians over interleaved repeats; every preparation starts from nothing."""
+    from replication.dataset_check import check
+    from replication.inventory import take_inventory
+
     files = sorted(f for f in raw.rglob("*") if f.suffix in (".jpg", ".png"))
     floor(files)  # so that no run reads from a cold disk
     facts, cores = read_facts("sketchy"), os.cpu_count() or 1
@@ -106,6 +107,9 @@ def measured(raw: Path, work: Path, repeats: int) -> dict:
 
 
 def main() -> None:
+    from benchmarks import timing
+    from benchmarks.evaluation import machine
+
     parser = timing.options(__doc__.splitlines()[0], 3)
     parser.add_argument("--raw", type=Path, default=None, help="an unpacked Sketchy archive")
     options = parser.parse_args()
