@@ -24,7 +24,8 @@ CHECKED = "result/datasets/doodles/report.json"
 SETS = [str(p.relative_to(paths.ROOT)) for folder, pattern in (
             (paths.BOOK / "datasets", "*.yml"), (paths.BOOK / "datasets/checks", "*.json"),
             (paths.ROOT / "data_prep", "sources.yml"), (paths.ROOT / "data_prep/class_lists", "*.yml"),
-            (paths.RESULT / "datasets", "*/report.json")) for p in folder.glob(pattern)]
+            (paths.RESULT / "datasets", "*/report.json"),
+            (paths.ROOT / "benchmarks/results", "*.json")) for p in folder.glob(pattern)]
 CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css")
             for p in paths.BOOK.rglob(pattern)
             if not {"_build", "_generated", "runs", ".ipynb_checkpoints"} & set(p.parts)]

@@ -90,6 +90,32 @@ def sheet_markdown(facts: Facts, report: dict | None = None) -> str:
             f"{facts.title}, drawn at random from {of} on this machine.{framed}\n```\n")
 
 
+def speed_markdown(results: Path) -> str:
+    """How fast sets are prepared and checked, and drawings drawn: the benchmarks' own records."""
+    parts = []
+    for file in sorted(results.glob("data_prep*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        what = "made-up files" if found["made_up"] else "files of the Sketchy sample"
+        rows = [[kind, f"{took:.2f}", f"{found['times_floor'][kind]:.2f}",
+                 f"{found['files'] / took:,.0f}"]
+                for kind, took in found["seconds"].items() if kind != "prepared already"]
+        parts.append(f"{_machine(found)}; {found['files']:,} {what}, {found['bytes'] / 1e6:.0f} MB. "
+                     "The floor reads, hashes and decodes every file once, in one process.\n\n"
+                     + table(["", "seconds", "times the floor", "files a second"], rows, (1, 2, 3)))
+    for file in sorted(results.glob("quickdraw_drawing*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        floor = found["ms"]["png alone"]
+        rows = [[kind, f"{took:.2f}", f"{took / floor:.2f}"] for kind, took in found["ms"].items()]
+        parts.append(f"{_machine(found)}; drawings of {found['size']} pixels, by what draws them "
+                     "(`agg` is used)\n\n"
+                     + table(["", "ms a drawing", "times writing the png"], rows, (1, 2)))
+    return "\n".join(parts) or "Not measured yet.\n"
+
+
+def _machine(found: dict) -> str:
+    return f"{found['machine']['cpu']}, {found['machine']['cores']} cores"
+
+
 # ---------------------------------------------------------------------------------- Markdown
 
 

@@ -18,6 +18,7 @@ from replication.check_pages import (
     read_reports,
     sentence,
     sheet_markdown,
+    speed_markdown,
     state_of,
     table,
 )
@@ -33,7 +34,7 @@ PLURAL = {"sketch": "sketches", "photo": "photos"}
 def write_pages(out: Path | None = None, *, book: Path | None = None, results: Path | None = None
                 ) -> list[Path]:
     """Writes `dataset_<name>_{about,counts,files,classes,defects,checks,sheet}.md`, contact sheets
-    and the overview `datasets.md` into `out` (default `_generated` of the book).
+    the overview `datasets.md` and `datasets_speed.md` into `out` (default `_generated` of the book).
 
     results: folder of this machine's checks, default result/datasets.
     """
@@ -54,7 +55,9 @@ def write_pages(out: Path | None = None, *, book: Path | None = None, results: P
                     for kind, text in pages.items()]
     order = sorted(found.values(), key=lambda facts: (list(KINDS).index(facts.kind), facts.title))
     overview = overview_markdown(order, checks, book)
-    return [*written, paths.write_atomic(out / "datasets.md", overview)]
+    speed = speed_markdown(paths.ROOT / "benchmarks/results")
+    return [*written, paths.write_atomic(out / "datasets.md", overview),
+            paths.write_atomic(out / "datasets_speed.md", speed)]
 
 
 # ------------------------------------------------------------------------------- what is known

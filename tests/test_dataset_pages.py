@@ -17,7 +17,14 @@ from data_prep.class_lists import ClassLists, Split, class_lists
 from data_prep.sources import File, sources
 from replication import captioned, circo, composed, published
 from replication import dataset_pages as pages
-from replication.check_pages import checks_markdown, plain, read_reports, sheet_markdown, table
+from replication.check_pages import (
+    checks_markdown,
+    plain,
+    read_reports,
+    sheet_markdown,
+    speed_markdown,
+    table,
+)
 from replication.datasets import Facts, all_facts
 
 REPO = Path(__file__).resolve().parent.parent
@@ -497,3 +504,17 @@ def test_the_facts_are_valid_files():
 def test_no_torch_is_needed():
     code = "import sys, replication.dataset_pages; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)
+
+
+def test_speeds_are_the_records_of_the_benchmarks(tmp_path):
+    machine = {"cpu": "a CPU", "cores": 2}
+    (tmp_path / "data_prep.json").write_text(json.dumps(
+        {"machine": machine, "made_up": True, "files": 6250, "bytes": 41_000_000,
+         "seconds": {"floor": 2.5, "check, one a core": 5.0, "prepared already": 0.0},
+         "times_floor": {"floor": 1.0, "check, one a core": 2.01, "prepared already": 0.0}}))
+    (tmp_path / "quickdraw_drawing.json").write_text(json.dumps(
+        {"machine": machine, "size": 256, "ms": {"agg": 1.5, "png alone": 0.5}}))
+    text = speed_markdown(tmp_path)
+    assert "a CPU, 2 cores; 6,250 made-up files, 41 MB." in text and "already" not in text
+    assert "| check, one a core | 5.00 | 2.01 | 1,250 |" in text and "| agg | 1.50 | 3.00 |" in text
+    assert speed_markdown(tmp_path / "none") == "Not measured yet.\n"
