@@ -99,9 +99,10 @@ def speed_markdown(results: Path) -> str:
         rows = [[kind, f"{took:.2f}", f"{found['times_floor'][kind]:.2f}",
                  f"{found['files'] / took:,.0f}"]
                 for kind, took in found["seconds"].items() if kind != "prepared already"]
-        parts.append(f"{_machine(found)}; {found['files']:,} {what}, {found['bytes'] / 1e6:.0f} MB. "
-                     "The floor reads, hashes and decodes every file once, in one process.\n\n"
-                     + table(["", "seconds", "times the floor", "files a second"], rows, (1, 2, 3)))
+        heads = ["", "seconds", "times the floor", "files a second"]
+        parts.append(f"{_machine(found)}; {found['files']:,} {what}, {found['bytes'] / 1e6:.0f} MB."
+                     " The floor reads, hashes and decodes every file once, in one process.\n\n"
+                     + table(heads, rows, (1, 2, 3)))
     for file in sorted(results.glob("quickdraw_drawing*.json")):
         found = json.loads(file.read_text(encoding="utf-8"))
         floor = found["ms"]["png alone"]

@@ -33,8 +33,8 @@ PLURAL = {"sketch": "sketches", "photo": "photos"}
 
 def write_pages(out: Path | None = None, *, book: Path | None = None, results: Path | None = None
                 ) -> list[Path]:
-    """Writes `dataset_<name>_{about,counts,files,classes,defects,checks,sheet}.md`, contact sheets
-    the overview `datasets.md` and `datasets_speed.md` into `out` (default `_generated` of the book).
+    """Writes `dataset_<name>_{about,counts,files,classes,defects,checks,sheet}.md`, contact sheets,
+    `datasets.md` and `datasets_speed.md` into `out` (default: the `_generated` of the book).
 
     results: folder of this machine's checks, default result/datasets.
     """
