@@ -29,12 +29,15 @@ N_IMAGES = {  # of the official splits
 }
 PLACES = ("images", "images/val2014", "images/train2014", "val2014", "train2014",
           "flickr30k-images", "flickr30k_images", "Flicker8k_Dataset", "Flickr8k_Dataset")
+PREPARED = "python -m data_prep.{} --raw FOLDER --out <data_root> makes it of the archives"
 LAYOUT = {
     "coco": "annotations/ holds captions_{train,val}2014.json and VSE++'s coco_<split>_ids.npy or "
-            "Karpathy's dataset_coco.json; images/ the pictures, or its train2014/ and val2014/",
-    "flickr30k": "Karpathy's dataset_flickr30k.json and the pictures in images/",
+            "Karpathy's dataset_coco.json; images/ the pictures, or its train2014/ and val2014/; "
+            + PREPARED.format("coco"),
+    "flickr30k": "Karpathy's dataset_flickr30k.json and the pictures in images/; "
+                 + PREPARED.format("flickr30k"),
     "flickr8k": "captions.token.txt, {train,dev,test}_images.txt (or as the archive calls them) "
-                "and the pictures in images/",
+                "and the pictures in images/; " + PREPARED.format("flickr8k"),
     "doodles": "prepare the set with `python -m data_prep.doodles --out <data_root>`",
 }
 PARTIAL = "allow_partial=True takes what is there and calls it a subset"

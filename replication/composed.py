@@ -37,9 +37,11 @@ FOLDER = {"fashioniq": "fashionIQ_dataset", "cirr": "cirr_dataset"}
 SUFFIXES = (".png", ".jpg", ".jpeg")  # where an image is there twice, the first of these
 LAYOUT = {
     "fashioniq": "fashionIQ_dataset/ holds captions/cap.<type>.<split>.json, "
-                 "image_splits/split.<type>.<split>.json and images/<id>.jpg or .png",
+                 "image_splits/split.<type>.<split>.json and images/<id>.jpg or .png; "
+                 "python -m data_prep.fashioniq makes it",
     "cirr": "cirr_dataset/ holds cirr/captions/cap.rc2.<split>.json, "
-            "cirr/image_splits/split.rc2.<split>.json and the pictures in train/, dev/, test1/",
+            "cirr/image_splits/split.rc2.<split>.json and the pictures in train/, dev/, test1/; "
+            "python -m data_prep.cirr makes it",
 }
 DRAW = "prepare the set with `python -m data_prep.doodles --out <data_root>`"
 MISSING = "allow_missing=True takes what is there and calls it a subset"

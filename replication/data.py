@@ -136,8 +136,9 @@ def _absent(folder: Path) -> str:
     root = folder.parent
     there = sorted(p.parent.name for p in root.glob("*/train"))
     found = f"it holds {', '.join(there)}" if there else "it holds no prepared set"
+    raw = "" if folder.name == "doodles" else "--raw FOLDER "
     return (f"no set {folder.name!r} in {root} ({found if root.is_dir() else 'no such folder'}). "
-            f"Prepare it with `python -m data_prep.{folder.name} --out {root}` "
+            f"Prepare it with `python -m data_prep.{folder.name} {raw}--out {root}` "
             "(--help says what it needs), or give its place as data_root and data_name")
 
 

@@ -122,12 +122,18 @@ def _alike(facts: Facts) -> list[list[str]]:
 
 
 def _beside(stated: dict[str, int | None], reports: Sequence[dict]) -> str:
-    parts = dict.fromkeys([*stated, *(part for r in reports for part in r["counts"])])
+    """A line a part and counter: what is stated, then each report's own."""
+    parts = list(dict.fromkeys([*stated, *(part for r in reports for part in r["counts"])]))
     several = len({r["label"] for r in reports if r["subset"]}) > 1
-    heads = [_head(r, stated, several) for r in reports]
-    rows = [[part, number(stated.get(part)),
-             *(number(r["counts"].get(part), "") for r in reports)] for part in parts]
-    return table(["part", "stated", *heads], rows, numbers=range(1, 2 + len(heads)))
+    counters = [("stated", stated, "not stated")] if stated else []
+    counters += [(_head(r, stated, several), r["counts"], "") for r in reports]
+    kinds = list(dict.fromkeys(part.rpartition("/")[2] for part in parts))
+    rows = [[split, who, *(number(counts.get(f"{split}/{kind}"), absent) if f"{split}/{kind}" in
+                           parts else "" for kind in kinds)]
+            for split in dict.fromkeys(part.rpartition("/")[0] for part in parts)
+            for who, counts, absent in counters if any(f"{split}/{k}" in counts for k in kinds)]
+    heads = ["part", "", *(PLURAL.get(kind, kind) for kind in kinds)]
+    return table(heads, rows, numbers=range(2, len(heads)))
 
 
 def _head(report: dict, stated: dict[str, int | None], several: bool) -> str:
