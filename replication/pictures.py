@@ -133,10 +133,11 @@ def near_pairs(found: Sequence[Look], bits: int = 4, correlation: float = 0.98,
     copies = _standard(np.stack([np.frombuffer(found[row].grey, np.uint8) for row in whole]))
     pairs: set[tuple[int, int]] = set()
     for byte in hashes.view(np.uint8).reshape(-1, 8).T:
-        pairs |= _sharing(byte, hashes, bits)
-        if len(pairs) > most:
-            raise TooMany(f"more than {most:,} near pairs: most of these pictures look alike; "
-                          "--near takes fewer bits")
+        for some in _sharing(byte, hashes, bits):
+            pairs |= some
+            if len(pairs) > most:
+                raise TooMany(f"more than {most:,} near pairs: most of these pictures look alike; "
+                              "--near takes fewer bits")
     result = []
     for one, other in sorted(pairs):
         alike = float(copies[one] @ copies[other])
@@ -154,18 +155,16 @@ def _standard(copies: np.ndarray) -> np.ndarray:
     return np.where(lengths > 0, centred / np.maximum(lengths, 1e-9), flat)
 
 
-def _sharing(byte: np.ndarray, hashes: np.ndarray, bits: int) -> set[tuple[int, int]]:
+def _sharing(byte: np.ndarray, hashes: np.ndarray, bits: int) -> Iterator[set[tuple[int, int]]]:
     """Pairs with the same byte whose hashes are at most `bits` apart, a block of rows at a time."""
     order = np.argsort(byte, kind="stable")
-    pairs: set[tuple[int, int]] = set()
     for group in np.split(order, np.flatnonzero(np.diff(byte[order])) + 1):
-        for start in range(0, len(group), 1024):
-            rows = group[start:start + 1024]
+        for start in range(0, len(group), 256):
+            rows = group[start:start + 256]
             apart = np.bitwise_count(hashes[rows, None] ^ hashes[None, group])
             one, other = np.nonzero(apart <= bits)
-            pairs |= {(int(a), int(b)) for a, b in
-                      zip(rows[one], group[other], strict=True) if a < b}
-    return pairs
+            yield {(int(a), int(b)) for a, b in
+                   zip(rows[one], group[other], strict=True) if a < b}
 
 
 def sameness(found: Sequence[Look]) -> list[list[int]]:
