@@ -4,8 +4,9 @@
 
 NAME is a set of sources.yml, the one file of this project with addresses of data. Without --only,
 what every preparation needs is downloaded; FILE is a file's name, or the folder of several. What
-lies in FOLDER already is checked and not downloaded again. SHA-256 of what was checked are kept in
-FOLDER/NAME.sha256.json, so that a later change is noticed where no published one is known.
+lies in FOLDER already, by hand or not, is checked and not downloaded again. SHA-256 of what was
+checked are kept in FOLDER/NAME.sha256.json, so that a later change is noticed where no published
+one is known.
 """
 
 import argparse
@@ -37,7 +38,8 @@ def fetch(name: str, raw: Path, only: Sequence[str] = ()) -> list[Path]:
     files = _chosen(name, only)
     raw.mkdir(parents=True, exist_ok=True)
     try:
-        result = [_fetched(name, file, raw) for file in files if file.how == "https"]
+        result = [_fetched(name, file, raw) for file in files
+                  if file.how == "https" or (raw / file.name).is_file()]
     except PreparationError as error:
         raise PreparationError(f"{error}\n{how_to_get(name)}") from None
     by_hand = [file.name for file in files

@@ -57,6 +57,7 @@ from data_prep.sketch_sets import (
     located,
     missing,
     parts_of,
+    plural,
     readable,
     told,
     under_own_names,
@@ -182,7 +183,7 @@ def _linked(raw: Path, parts: dict[str, str], into: Path, limit: float, domain: 
     folder = located(raw, [inner], [inner], into, limit)
     if not folder:
         hint = "; --sketches-only does without" if domain == "photo" else ""
-        raise PreparationError(f"{raw} holds no {inner}/<class>/ with the {domain}s, nor an "
+        raise PreparationError(f"{raw} holds no {inner}/<class>/ with the {plural(domain)}, nor an "
                                f"archive {inner}*{hint}")
     there, strangers = pictures_by_class(folder)
     found = under_own_names(there, LISTS.classes, folder, MISSPELT)

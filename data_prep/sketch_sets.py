@@ -30,6 +30,10 @@ def located(raw: Path, inner: Sequence[str], archives: Sequence[str], into: Path
     return find([raw], *inner) or find(unpacked(raw, archives, into, limit=limit), *inner)
 
 
+def plural(domain: str) -> str:
+    return {"sketch": "sketches", "photo": "photos"}[domain]
+
+
 def missing(what: str, name: str) -> PreparationError:
     """The error for something that is not in `raw`, with how to get it."""
     return PreparationError(f"{what}\n{how_to_get(name)}")

@@ -37,6 +37,7 @@ from data_prep.sketch_sets import (
     located,
     missing,
     parts_of,
+    plural,
     readable,
     told,
     under_own_names,
@@ -166,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
                               "once (default keep)")
     for domain in ("sketch", "photo"):
         options.add_argument(f"--{domain}-rendering", default=RENDERING, metavar="FOLDER",
-                             help=f"which rendering of the {domain}s (default {RENDERING})")
+                             help=f"which rendering of the {plural(domain)} (default {RENDERING})")
     chosen = options.parse_args(arguments)
     return finish(lambda: prepare(
         chosen.raw, chosen.out, chosen.split, name=chosen.name or NAME, lists=chosen.lists,

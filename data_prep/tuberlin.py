@@ -35,6 +35,7 @@ from data_prep.sketch_sets import (
     located,
     missing,
     parts_of,
+    plural,
     readable,
     told,
     under_own_names,
@@ -91,8 +92,8 @@ def _found(raw: Path, sketches: str, into: Path, limit: float) -> tuple[Found, d
     for domain, (inner, archives) in (("sketch", SKETCHES[sketches]), ("photo", PHOTOS)):
         folder = located(raw, inner, archives, into, limit)
         if not folder:
-            raise missing(f"{raw} holds no {inner[0]}/<class>/ with the {domain}s, nor an archive "
-                          f"{archives[0]}*", NAME)
+            raise missing(f"{raw} holds no {inner[0]}/<class>/ with the {plural(domain)}, nor an "
+                          f"archive {archives[0]}*", NAME)
         there, others = by_class[domain](folder)
         found[domain] = under_own_names(there, LISTS.classes, folder, LISTS.aliases)
         folders[domain] = folder

@@ -349,6 +349,14 @@ def test_a_refusal_lists_what_to_download_by_hand(server, listed, tmp_path, stat
     assert "into the folder that --raw names" in message
 
 
+def test_what_was_saved_by_hand_is_checked_against_its_published_hash(listed, tmp_path):
+    listed({"how": "form", "name": "b.tar", "holds": "a/*.jpg", "sha256": SHA256})
+    (tmp_path / "b.tar").write_bytes(DATA)
+    assert fetch.fetch("tiny", tmp_path) == [tmp_path / "b.tar"]
+    (tmp_path / "b.tar").write_bytes(DATA[:-1] + b"x")
+    refused(tmp_path, "b.tar is not the published file: its sha256 is")
+
+
 def test_offline_is_told_with_what_to_download_by_hand(server, listed, tmp_path):
     server.server_close()
     message = refused(tmp_path, "could not be downloaded .ConnectionError")
