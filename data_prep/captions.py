@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from data_prep import preparing
 from data_prep.archives import find, unpacked
+from data_prep.command import finish
 from data_prep.fetch import fetch, how_to_get
-from data_prep.preparing import ABOUT, Item, PreparationError, finish, is_prepared
+from data_prep.preparing import ABOUT, Item, PreparationError, is_prepared
 from replication.pictures import PICTURES
 
 Entry = tuple[str, list[str]]  # an image's file name, its captions in order

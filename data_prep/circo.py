@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 from data_prep.captions import Raw, is_there
+from data_prep.command import finish, parser
 from data_prep.composed import (
     Found,
     add_missing,
@@ -34,7 +35,7 @@ from data_prep.composed import (
     read_rows,
 )
 from data_prep.fetch import fetch
-from data_prep.preparing import Item, PreparationError, finish, parser
+from data_prep.preparing import Item, PreparationError
 
 NAME, FOLDER, PICTURES = "circo", "circo_dataset", "unlabeled2017"
 INFO = f"image_info_{PICTURES}"

@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_prep.captions import Raw, is_there
+from data_prep.command import finish, parser
 from data_prep.composed import (
     add_choice,
     add_missing,
@@ -40,7 +41,7 @@ from data_prep.composed import (
     read_rows,
 )
 from data_prep.fetch import fetch
-from data_prep.preparing import Item, PreparationError, finish, parser
+from data_prep.preparing import Item, PreparationError
 
 NAME, FOLDER = "cirr", "cirr_dataset"
 PARTS = ("train", "val", "test1")

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from data_prep import captions
 from data_prep.captions import Entries, Pictures, Raw
-from data_prep.preparing import parser
+from data_prep.command import parser
 from data_prep.sources import source
 
 NAME = "coco"

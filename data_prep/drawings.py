@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.preparing import PreparationError, canonical
+from data_prep.class_folders import canonical
+from data_prep.preparing import PreparationError
 
 Stroke = tuple[Sequence[float], Sequence[float]]  # x and y of its points
 SUFFIXES = {"simplified": ".ndjson", "raw": ".ndjson", "binary": ".bin"}

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.captions import Raw, is_there, not_found
+from data_prep.command import finish, parser
 from data_prep.composed import (
     Found,
     add_choice,
@@ -46,7 +47,7 @@ from data_prep.composed import (
 )
 from data_prep.fetch import fetch
 from data_prep.picture_urls import download
-from data_prep.preparing import Item, PreparationError, finish, parser
+from data_prep.preparing import Item, PreparationError
 
 NAME, FOLDER = "fashioniq", "fashionIQ_dataset"
 TYPES, PARTS = ("dress", "shirt", "toptee"), ("train", "val", "test")

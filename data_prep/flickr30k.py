@@ -18,7 +18,7 @@ from pathlib import Path
 
 from data_prep import captions
 from data_prep.captions import Raw
-from data_prep.preparing import parser
+from data_prep.command import parser
 
 NAME = "flickr30k"
 PARTS = ("train", "dev", "test")

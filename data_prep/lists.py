@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_prep.class_folders import canonical
 from data_prep.class_lists import Split
-from data_prep.preparing import PreparationError, canonical
+from data_prep.preparing import PreparationError
 
 PARTS = {"train": "train", "zero": "val"}
 CLASSES = {"train": "cname_cid.txt", "val": "cname_cid_zero.txt"}

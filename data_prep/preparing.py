@@ -5,7 +5,6 @@ A set is built in `.<name>.half-made` beside its place and moved there by one re
 preparation continues in that folder: what lies there whole is not made again.
 """
 
-import argparse
 import csv
 import fcntl
 import functools
@@ -14,17 +13,15 @@ import io
 import json
 import os
 import shutil
-import sys
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from replication.pictures import PICTURES, Look, look, spread
+from replication.pictures import Look, look, spread
 
 FIELDS = ("path", "split", "domain", "class", "instance", "sha256")
 ABOUT, STAMP = "dataset.json", ".settings.json"
@@ -217,89 +214,3 @@ def _write_about(half: Path, settings: dict[str, Any], rows: list[tuple], notes:
              "manifest": "sha256:" + hashlib.sha256(text.getvalue().encode()).hexdigest()[:32]}
     (half / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n",
                               encoding="utf-8")
-
-
-# ---------------------------------------------------------------- what lies in an archive's folder
-
-
-def pictures_by_class(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
-    """class -> its pictures in order of name; and the files that are none by their suffix or are
-    hidden, which a preparation names and leaves. PreparationError where the folder is absent."""
-    if not folder.is_dir():
-        raise PreparationError(f"{folder} is missing")
-    found, strangers = {}, [f for f in sorted(folder.iterdir()) if not f.is_dir()]
-    for of_class in sorted(f for f in folder.iterdir() if f.is_dir()):
-        files = sorted(of_class.iterdir())
-        found[of_class.name] = [f for f in files if _is_picture(f)]
-        strangers += [f for f in files if not _is_picture(f)]
-    return found, strangers
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()
-
-
-def canonical(name: str) -> str:
-    """A class name without what archives spell differently: case, blanks, hyphens, brackets."""
-    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
-
-
-def matched(there: Iterable[str], wanted: Iterable[str], where: object,
-            aliases: dict[str, str] | None = None) -> dict[str, str]:
-    """wanted class -> the name it has in the archive, whatever the spelling (`canonical`).
-
-    aliases: wanted -> other name. Raises PreparationError that names the classes that are absent
-    and those too many.
-    """
-    named, wanted = {canonical(name): name for name in there}, list(wanted)
-    other = {name: canonical((aliases or {}).get(name, name)) for name in wanted}
-    result = {name: named.get(other[name], named.get(canonical(name))) for name in wanted}
-    absent = [name for name in wanted if not result[name]]
-    extra = sorted(set(named.values()) - set(result.values()))
-    if absent or extra:
-        raise PreparationError(f"{where}: {len(named)} classes, expected {len(wanted)}"
-                               + (f"; absent: {', '.join(absent)}" if absent else "")
-                               + (f"; too many: {', '.join(extra)}" if extra else ""))
-    return result
-
-
-# ------------------------------------------------------------------------------ the command line
-
-
-def parser(name: str, doc: str, splits: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The options that every preparation has; a module adds its own."""
-    result = argparse.ArgumentParser(f"python -m data_prep.{name}", description=doc,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--raw", type=Path, required=True,
-                        help="folder of the official archives, packed or unpacked")
-    result.add_argument("--out", type=Path, required=True, help="folder of prepared sets")
-    if splits:
-        result.add_argument("--split", choices=splits, default=splits[0],
-                            help=f"default {splits[0]}")
-    result.add_argument("--name", default=None, help="name of the prepared folder")
-    result.add_argument("--fetch", action="store_true",
-                        help="first download into --raw what needs no login or form")
-    result.add_argument("--allow-damaged", action="store_true",
-                        help="leave damaged pictures out and name them: not the published set")
-    result.add_argument("--max-unpacked", type=float, default=200, metavar="GB",
-                        help="largest content of an archive that is unpacked (default 200)")
-    result.add_argument("--workers", type=int, default=None, help="processes (default one a core)")
-    return result
-
-
-def finish(make: Callable[[], Path]) -> int:
-    """Calls `make`, prints what it made; what goes wrong is one message and exit status 1."""
-    try:
-        target = make()
-        about = json.loads((target / ABOUT).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    counted = ", ".join(f"{n:,} {what}" for what, n in about["counts"].items())
-    print(f"{target}: {counted}")
-    for oddity, places in about.get("odd", {}).items():
-        print(f"  note: {len(places):,} pictures: {oddity}, as {places[0]}")
-    if about.get("left_out"):
-        print(f"  {len(about['left_out']):,} damaged pictures were left out: see {ABOUT}; this is "
-              "not the published set")
-    return 0

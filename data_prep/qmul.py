@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from data_prep import preparing
 from data_prep.archives import unpacked
-from data_prep.preparing import Item, PreparationError, canonical, finish, parser
+from data_prep.class_folders import canonical
+from data_prep.command import finish, parser
+from data_prep.preparing import Item, PreparationError
 from data_prep.sketch_sets import is_there, missing, told
 from data_prep.svg import DRAWN_BY, as_item, check_size, is_drawing
 from replication.pictures import PICTURES

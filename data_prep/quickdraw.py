@@ -41,16 +41,11 @@ from tqdm import tqdm
 
 from data_prep import preparing, strokes
 from data_prep.archives import find
+from data_prep.class_folders import pictures_by_class
 from data_prep.class_lists import class_lists
+from data_prep.command import finish, parser
 from data_prep.drawings import FIRST, SUFFIXES, Chosen, Files, choose, drawing_files
-from data_prep.preparing import (
-    ABOUT,
-    Item,
-    PreparationError,
-    finish,
-    parser,
-    pictures_by_class,
-)
+from data_prep.preparing import ABOUT, Item, PreparationError
 from data_prep.sketch_sets import (
     is_there,
     items,

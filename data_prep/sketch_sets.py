@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.archives import find, unpacked
+from data_prep.class_folders import matched
 from data_prep.class_lists import Split
 from data_prep.fetch import fetch, how_to_get
-from data_prep.preparing import Item, PreparationError, is_prepared, matched
+from data_prep.preparing import Item, PreparationError, is_prepared
 
 
 def is_there(name: str, raw: Path, target: Path, settings: dict[str, Any], download: bool,

@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import preparing
+from data_prep.class_folders import pictures_by_class
 from data_prep.class_lists import Split, class_lists
+from data_prep.command import finish, parser
 from data_prep.lists import Found, check_split, only_listed, read_lists
-from data_prep.preparing import PreparationError, finish, parser, pictures_by_class
+from data_prep.preparing import PreparationError
 from data_prep.sketch_sets import (
     is_there,
     items,

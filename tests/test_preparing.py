@@ -12,8 +12,9 @@ from pathlib import Path
 import damage
 import pytest
 
-from data_prep import preparing
-from data_prep.preparing import Item, PreparationError, canonical, matched, prepare
+from data_prep import class_folders, command, preparing
+from data_prep.class_folders import canonical, matched
+from data_prep.preparing import Item, PreparationError, prepare
 
 SETTINGS = {"name": "made_up", "split": "1/1"}
 
@@ -231,21 +232,21 @@ def test_what_is_no_picture_is_a_stranger(tmp_path):
     for name in ("2.JPG", "1.png", "Thumbs.db", "._1.png"):
         (tmp_path / "cup" / name).touch()
     (tmp_path / "readme.txt").touch()
-    found, strangers = preparing.pictures_by_class(tmp_path)
+    found, strangers = class_folders.pictures_by_class(tmp_path)
     assert [f.name for f in found["cup"]] == ["1.png", "2.JPG"]
     assert {f.name for f in strangers} == {"readme.txt", "Thumbs.db", "._1.png"}
     with pytest.raises(PreparationError, match="is missing"):
-        preparing.pictures_by_class(tmp_path / "absent")
+        class_folders.pictures_by_class(tmp_path / "absent")
 
 
 def test_the_command_tells_what_it_made_and_what_went_wrong(items, tmp_path, capsys):
     damage.cmyk_jpg(items[1].source)
-    assert preparing.finish(lambda: prepare(tmp_path / "set", SETTINGS, items)) == 0
+    assert command.finish(lambda: prepare(tmp_path / "set", SETTINGS, items)) == 0
     told = capsys.readouterr().out
     assert "3 train/photo, 3 val/photo" in told and "1 pictures: mode CMYK" in told
 
     def wrong():
         raise PreparationError("all of this is wrong")
 
-    assert preparing.finish(wrong) == 1
+    assert command.finish(wrong) == 1
     assert capsys.readouterr().err == "error: all of this is wrong\n"

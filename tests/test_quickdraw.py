@@ -18,9 +18,10 @@ from PIL import Image
 
 from benchmarks.quickdraw_drawing import by_pillow, by_resvg, difference
 from data_prep import preparing, quickdraw, sketch_sets, sources, strokes
+from data_prep.class_folders import canonical
 from data_prep.drawings import DrawingError, choose, drawing_at, file_format, offsets
 from data_prep.fetch import how_to_get
-from data_prep.preparing import PreparationError, canonical
+from data_prep.preparing import PreparationError
 from data_prep.quickdraw import LISTS, Drawn, prepare
 from replication import data
 
