@@ -41,6 +41,8 @@ def download(urls: Mapping[str, Sequence[str]], folder: Path) -> dict[str, str]:
 
 def _fetched(name: str, urls: Sequence[str], folder: Path) -> str:
     """Why there is no picture, empty where there is."""
+    if Path(name).name != name:
+        return "its name leads out of the folder"
     problems = []
     for url in urls:
         try:

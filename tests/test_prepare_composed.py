@@ -684,3 +684,10 @@ def test_fetch_comes_first_but_not_for_a_set_that_is_there(raws, tmp_path, monke
     call = ["--raw", str(raw), "--out", str(tmp_path / "out"), "--fetch"]
     assert MODULES[name].main(call) == 0 and asked == [(name, raw)]
     assert MODULES[name].main(call) == 0 and len(asked) == 1
+
+
+def test_a_name_that_leads_out_of_the_folder_is_not_fetched(tmp_path):
+    (tmp_path / "in").mkdir()
+    failed = picture_urls.download({"../out": ["http://127.0.0.1:9/a.jpg"]}, tmp_path / "in")
+    assert failed == {"../out": "its name leads out of the folder"}
+    assert [f.name for f in tmp_path.iterdir()] == ["in"]
