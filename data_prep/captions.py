@@ -4,84 +4,19 @@ that they name, and what is absent told before any work.
 The lists decide: a picture that no chosen list names stays out and is counted.
 """
 
-import argparse
 import functools
-import json
-import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from data_prep import preparing
-from data_prep.archives import find, unpacked
-from data_prep.command import finish
-from data_prep.fetch import fetch, how_to_get
-from data_prep.preparing import ABOUT, Item, PreparationError, is_prepared
-from replication.pictures import PICTURES
+from data_prep.listed import Pictures, absent_pictures, named
+from data_prep.preparing import Item, PreparationError
 
 Entry = tuple[str, list[str]]  # an image's file name, its captions in order
 Entries = dict[str, list[Entry]]  # of each part
-
-
-class Pictures(NamedTuple):
-    """file: of each file name; strangers: what lies among them and is no picture by its name."""
-
-    file: dict[str, Path]
-    strangers: list[str]
-
-
-class Raw(NamedTuple):
-    """The folder of archives, packed or unpacked. into: where they are unpacked; limit: GB each."""
-
-    folder: Path
-    into: Path
-    limit: float
-
-    def find(self, archives: Sequence[str], *inner: str) -> Path | None:
-        """The first of the `inner` paths, in the folder or else in its archives of these names:
-        what lies there unpacked is not unpacked again."""
-        return find([self.folder], *inner) or find(self._unpacked(archives), *inner)
-
-    def pictures(self, archives: Sequence[str], inner: Sequence[str], wanted: Collection[str]
-                 ) -> Pictures:
-        """The pictures of the `inner` folders; archives are unpacked where a wanted one is not in
-        the folder itself."""
-        here = _pictures([self.folder], inner)
-        if all(image in here.file for image in wanted):
-            return here
-        packed = _pictures(self._unpacked(archives), inner)
-        return Pictures({**packed.file, **here.file}, here.strangers + packed.strangers)
-
-    def _unpacked(self, archives: Sequence[str]) -> list[Path]:
-        return unpacked(self.folder, archives, self.into, limit=self.limit)[1:]
-
-
-def _pictures(folders: Iterable[Path], inner: Sequence[str]) -> Pictures:
-    file, strangers = {}, []
-    places = dict.fromkeys(find([folder], one) for folder in folders for one in inner)
-    for place in (p for p in places if p and p.is_dir()):
-        for entry in os.scandir(place):
-            if os.path.splitext(entry.name)[1].lower() in PICTURES and entry.name[0] != ".":
-                file.setdefault(entry.name, Path(entry.path))
-            elif not entry.is_dir():
-                strangers.append(f"{place.name}/{entry.name}")
-    return Pictures(file, sorted(strangers))
-
-
-def is_there(target: Path, settings: dict[str, Any], allow_missing: bool) -> bool:
-    """As `is_prepared`; a set that lacks pictures is taken only where that is allowed."""
-    if not is_prepared(target, settings):
-        return False
-    missing = json.loads((target / ABOUT).read_text(encoding="utf-8")).get("missing") or {}
-    if missing and not allow_missing:
-        count = sum(map(len, missing.values()))
-        raise PreparationError(f"{target} lacks {count:,} of the listed pictures: --allow-missing "
-                               "takes it as the subset it is; for the whole set move it away and "
-                               "prepare it again")
-    print(f"{target} is there already")
-    return True
 
 
 def chosen_parts(given: Sequence[str], parts: Sequence[str]) -> list[str]:
@@ -155,7 +90,7 @@ def prepare_captioned(target: Path, settings: dict[str, Any], lists: dict[str, P
                for part, own in entries.items()}
     missing = {part: images for part, images in missing.items() if images}
     if missing and not allow_missing:
-        raise PreparationError(_told(missing, entries, name))
+        raise absent_pictures(missing, {part: len(own) for part, own in entries.items()}, name)
     items = [Item(where, file, domain="annotations", picture=False)
              for where, file in lists.items()]
     items += [Item(place(part, image), found.file[image], part, "images")
@@ -178,53 +113,6 @@ def _read(half: Path, name: str, parts: Sequence[str], partial: bool) -> None:
         print(read_captioned(half.resolve(), name, part, allow_partial=partial))
 
 
-def _told(missing: dict[str, list[str]], entries: Entries, name: str) -> str:
-    lines = [f"  {part}: {len(images):,} of {len(entries[part]):,}: {named(images)}"
-             for part, images in missing.items()]
-    return ("listed pictures that are not there:\n" + "\n".join(lines) + "\n--allow-missing leaves "
-            "them out and calls the set a subset; --parts prepares some parts only\n"
-            + how_to_get(name))
-
-
-def named(names: Sequence[str], most: int = 12) -> str:
-    """The first ones, and how many more."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def not_found(absent: Iterable[str], raw: Path, name: str) -> PreparationError:
-    """The error for annotation files that are not there."""
-    return PreparationError(f"{raw} has no {', no '.join(absent)}, packed or unpacked\n"
-                            + how_to_get(name))
-
-
 def file_names(entries: Entries) -> Counter[str]:
     """File name -> captions, of all parts."""
     return Counter({image: len(texts) for own in entries.values() for image, texts in own})
-
-
-def add_options(parser: argparse.ArgumentParser, parts: Sequence[str]) -> argparse.ArgumentParser:
-    """--parts and --allow-missing."""
-    parser.add_argument("--parts", action="append", default=[], metavar="PART,...",
-                        help=f"only these of {', '.join(parts)}, and only their pictures "
-                             "(default all)")
-    parser.add_argument("--allow-missing", action="store_true",
-                        help="leave out listed pictures that are not there, and name them: a "
-                             "subset of the published set")
-    return parser
-
-
-def run(make: Callable[..., Path], chosen: argparse.Namespace, name: str,
-        only: Callable[[Sequence[str]], Sequence[str]] = lambda parts: ()) -> int:
-    """Calls a set's `prepare` with the options of `add_options`. With --fetch, what is not in --raw
-    is downloaded first, but for a set that is there; only: parts -> the files to download."""
-    folder = chosen.name or name
-
-    def made() -> Path:
-        if chosen.fetch and not (chosen.out / folder).exists():
-            fetch(name, chosen.raw, only(chosen.parts))
-        return make(chosen.raw, chosen.out, name=folder, parts=chosen.parts,
-                    allow_missing=chosen.allow_missing, allow_damaged=chosen.allow_damaged,
-                    max_unpacked=chosen.max_unpacked, workers=chosen.workers)
-
-    return finish(made)

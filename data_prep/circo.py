@@ -22,11 +22,9 @@ import os
 import sys
 from pathlib import Path
 
-from data_prep.captions import Raw, is_there
-from data_prep.command import finish, parser
+from data_prep.command import parser
 from data_prep.composed import (
     Found,
-    add_missing,
     annotations,
     pictures,
     prepare_composed,
@@ -34,7 +32,7 @@ from data_prep.composed import (
     read_parts,
     read_rows,
 )
-from data_prep.fetch import fetch
+from data_prep.listed import Raw, add_missing, is_there, run
 from data_prep.preparing import Item, PreparationError
 
 NAME, FOLDER, PICTURES = "circo", "circo_dataset", "unlabeled2017"
@@ -91,16 +89,7 @@ def _read(half: Path, partial: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     given = add_missing(parser(NAME, __doc__)).parse_args(arguments)
-
-    def make() -> Path:
-        name = given.name or FOLDER
-        if given.fetch and not (given.out / name).exists():
-            fetch(NAME, given.raw)
-        return prepare(given.raw, given.out, name=name,
-                       allow_missing=given.allow_missing, allow_damaged=given.allow_damaged,
-                       max_unpacked=given.max_unpacked, workers=given.workers)
-
-    return finish(make)
+    return run(prepare, given, NAME, FOLDER)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_prep.captions import Raw, is_there
-from data_prep.command import finish, parser
+from data_prep.command import parser
 from data_prep.composed import (
-    add_choice,
-    add_missing,
     annotations,
     chosen,
     pictures,
@@ -40,7 +37,7 @@ from data_prep.composed import (
     read_parts,
     read_rows,
 )
-from data_prep.fetch import fetch
+from data_prep.listed import Raw, add_choice, add_missing, is_there, run
 from data_prep.preparing import Item, PreparationError
 
 NAME, FOLDER = "cirr", "cirr_dataset"
@@ -123,16 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = add_missing(parser(NAME, __doc__))
     add_choice(options, "--parts", PARTS)
     given = options.parse_args(arguments)
-
-    def make() -> Path:
-        name = given.name or FOLDER
-        if given.fetch and not (given.out / name).exists():
-            fetch(NAME, given.raw)
-        return prepare(given.raw, given.out, name=name, parts=given.parts,
-                       allow_missing=given.allow_missing, allow_damaged=given.allow_damaged,
-                       max_unpacked=given.max_unpacked, workers=given.workers)
-
-    return finish(make)
+    return run(prepare, given, NAME, FOLDER, parts=given.parts)
 
 
 if __name__ == "__main__":

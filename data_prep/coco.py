@@ -17,7 +17,6 @@ train 82,783, restval 30,504, val (here dev) 5,000 and test 5,000 images; their 
 an image as ids: Faghri et al., VSE++ (2018), `data.py` of its code.
 """
 
-import functools
 import json
 import sys
 from collections import Counter
@@ -25,8 +24,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import captions
-from data_prep.captions import Entries, Pictures, Raw
+from data_prep.captions import Entries
 from data_prep.command import parser
+from data_prep.listed import Pictures, Raw, add_choice, add_missing, is_there, named, not_found, run
 from data_prep.sources import source
 
 NAME = "coco"
@@ -48,7 +48,7 @@ def prepare(raw: Path, out: Path, split: str | None = None, *, name: str = NAME,
     """
     parts, target = captions.chosen_parts(parts, PARTS), out / name
     settings = {"name": NAME, "parts": parts} | ({"split": split} if split else {})
-    if captions.is_there(target, settings, allow_missing):
+    if is_there(target, settings, allow_missing):
         return target
     found = Raw(raw, out / ".unpacked" / NAME, max_unpacked)
     lists, split = _lists(found, split, parts)
@@ -70,7 +70,7 @@ def _lists(raw: Raw, split: str | None, parts: Sequence[str]) -> tuple[dict[str,
     karpathy = _one(raw, "caption_datasets", KARPATHY) if split != "vse" else None
     vse = any(there.values())
     if not (split or vse or karpathy):
-        raise captions.not_found([f"coco_<part>_ids.npy of VSE++ nor Karpathy's {KARPATHY}"],
+        raise not_found([f"coco_<part>_ids.npy of VSE++ nor Karpathy's {KARPATHY}"],
                                  raw.folder, NAME)
     split = split or ("both" if vse and karpathy else "karpathy" if karpathy else "vse")
     if split != "vse":
@@ -81,7 +81,7 @@ def _lists(raw: Raw, split: str | None, parts: Sequence[str]) -> tuple[dict[str,
         there |= {name: _one(raw, "annotations_trainval2014", name) for name in
                   dict.fromkeys(f"captions_{YEAR[part]}.json" for part in parts)}
     if absent := [name for name, file in there.items() if not file]:
-        raise captions.not_found(absent, raw.folder, NAME)
+        raise not_found(absent, raw.folder, NAME)
     return {f"annotations/{name}": file for name, file in there.items()}, split
 
 
@@ -122,7 +122,7 @@ def _agreement(lists: dict[str, Path], entries: Entries) -> dict[str, str]:
     for part, own in entries.items():
         ids, other = ({image for image, _ in some} for some in (own, theirs[part]))
         lone = {"VSE++'s ids": sorted(ids - other), "Karpathy's file": sorted(other - ids)}
-        differ = [f"{len(images):,} only in {whose}: {captions.named(images)}"
+        differ = [f"{len(images):,} only in {whose}: {named(images)}"
                   for whose, images in lone.items() if images]
         result[part] = "; ".join(differ) or f"the same {len(ids):,} images"
     return result
@@ -130,11 +130,13 @@ def _agreement(lists: dict[str, Path], entries: Entries) -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0, or 1 where something is wrong."""
-    options = captions.add_options(parser(NAME, __doc__), PARTS)
+    options = add_missing(parser(NAME, __doc__))
+    add_choice(options, "--parts", PARTS)
     options.add_argument("--split", choices=SPLITS, help="whose lists (default those that are "
                          "there)")
-    chosen = options.parse_args(arguments)
-    return captions.run(functools.partial(prepare, split=chosen.split), chosen, NAME, _files)
+    given = options.parse_args(arguments)
+    return run(prepare, given, NAME, parts=given.parts, split=given.split,
+               only=lambda: _files(given.parts))
 
 
 def _files(parts: Sequence[str]) -> list[str]:

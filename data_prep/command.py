@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_prep.preparing import ABOUT
 
@@ -28,6 +29,12 @@ def parser(name: str, doc: str, splits: Sequence[str] = ()) -> argparse.Argument
                         help="largest content of an archive that is unpacked (default 200)")
     result.add_argument("--workers", type=int, default=None, help="processes (default one a core)")
     return result
+
+
+def shared(given: argparse.Namespace) -> dict[str, Any]:
+    """What every `prepare` takes of these options."""
+    return {"allow_damaged": given.allow_damaged, "max_unpacked": given.max_unpacked,
+            "workers": given.workers}
 
 
 def finish(make: Callable[[], Path]) -> int:

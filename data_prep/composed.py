@@ -4,7 +4,6 @@ their names, what is absent told before any work.
 The split files decide: a picture that none of the chosen ones names stays out and is counted.
 """
 
-import argparse
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,8 +12,7 @@ from typing import Any, NamedTuple
 
 from data_prep import preparing
 from data_prep.archives import find, unpacked
-from data_prep.captions import Raw, not_found
-from data_prep.fetch import how_to_get
+from data_prep.listed import Raw, absent_pictures, not_found
 from data_prep.preparing import Item, PreparationError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")  # replication.composed's; of two files the first
@@ -138,7 +136,8 @@ def prepare_composed(target: Path, settings: dict[str, Any], files: Mapping[str,
                for part, names in listed.items()}
     missing = {part: names for part, names in missing.items() if names}
     if missing and not allow_missing:
-        raise PreparationError(_told(missing, listed, settings["name"]))
+        raise absent_pictures(missing, {part: len(own) for part, own in listed.items()},
+                              settings["name"])
     names = dict.fromkeys(name for own in listed.values() for name in own)
     items = [Item(place, file, domain="annotations", picture=False)
              for place, file in files.items()]
@@ -163,31 +162,3 @@ def read_parts(parts: Iterable[str], read: Callable[[str], object], hint: str = 
             print(read(part))
         except DatasetError as error:
             raise PreparationError(f"{part} cannot be used: {error}{hint}") from None
-
-
-def _told(missing: Mapping[str, Sequence[str]], listed: Mapping[str, Sequence[str]], name: str
-          ) -> str:
-    lines = [f"  {part}: {len(names):,} of {len(listed[part]):,}: {_named(names)}"
-             for part, names in missing.items()]
-    return ("listed pictures that are not there:\n" + "\n".join(lines) + "\n--allow-missing leaves "
-            "them out, names all of them in dataset.json and calls the set a subset\n"
-            + how_to_get(name))
-
-
-def _named(names: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def add_missing(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """--allow-missing."""
-    parser.add_argument("--allow-missing", action="store_true",
-                        help="leave out listed pictures that are not there, and name them: a "
-                             "subset of the published set")
-    return parser
-
-
-def add_choice(parser: argparse.ArgumentParser, option: str, known: Sequence[str]) -> None:
-    """An option that takes some of `known`, for `chosen`."""
-    parser.add_argument(option, action="append", default=[], metavar="NAME,...",
-                        help=f"only these of {', '.join(known)} (default all)")

@@ -31,12 +31,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.captions import Raw, is_there, not_found
-from data_prep.command import finish, parser
+from data_prep.command import parser
 from data_prep.composed import (
     Found,
-    add_choice,
-    add_missing,
     annotations,
     chosen,
     found_in,
@@ -45,7 +42,7 @@ from data_prep.composed import (
     read_parts,
     read_rows,
 )
-from data_prep.fetch import fetch
+from data_prep.listed import Raw, add_choice, add_missing, is_there, not_found, run
 from data_prep.picture_urls import download
 from data_prep.preparing import Item, PreparationError
 
@@ -220,18 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--download-pictures", action="store_true",
                          help="first fetch missing pictures from their URLs")
     given = options.parse_args(arguments)
-
-    def make() -> Path:
-        name = given.name or FOLDER
-        if given.fetch and not (given.out / name).exists():
-            fetch(NAME, given.raw)
-        return prepare(given.raw, given.out, name=name, types=given.types,
-                       parts=given.parts, images=given.images,
-                       download_pictures=given.download_pictures,
-                       allow_missing=given.allow_missing, allow_damaged=given.allow_damaged,
-                       max_unpacked=given.max_unpacked, workers=given.workers)
-
-    return finish(make)
+    return run(prepare, given, NAME, FOLDER, types=given.types, parts=given.parts,
+               images=given.images, download_pictures=given.download_pictures)
 
 
 if __name__ == "__main__":

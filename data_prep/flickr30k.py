@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import captions
-from data_prep.captions import Raw
 from data_prep.command import parser
+from data_prep.listed import Raw, add_choice, add_missing, is_there, not_found, run
 
 NAME = "flickr30k"
 PARTS = ("train", "dev", "test")
@@ -36,12 +36,12 @@ def prepare(raw: Path, out: Path, *, name: str = NAME, parts: Sequence[str] = ()
     """
     target, parts = out / name, captions.chosen_parts(parts, PARTS)
     settings = {"name": NAME, "parts": parts}
-    if captions.is_there(target, settings, allow_missing):
+    if is_there(target, settings, allow_missing):
         return target
     found = Raw(raw, out / ".unpacked" / NAME, max_unpacked)
     lists = {KARPATHY: found.find(["caption_datasets"], KARPATHY)}
     if not lists[KARPATHY]:
-        raise captions.not_found(lists, raw, NAME)
+        raise not_found(lists, raw, NAME)
     entries = captions.read_lists(NAME, lists, parts)
     captions.check_lists(NAME, entries, allow_missing)
     pictures = found.pictures(["flickr30k-images", "flickr30k_images"], FOLDERS,
@@ -53,8 +53,10 @@ def prepare(raw: Path, out: Path, *, name: str = NAME, parts: Sequence[str] = ()
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0, or 1 where something is wrong."""
-    chosen = captions.add_options(parser(NAME, __doc__), PARTS).parse_args(arguments)
-    return captions.run(prepare, chosen, NAME)
+    options = add_missing(parser(NAME, __doc__))
+    add_choice(options, "--parts", PARTS)
+    given = options.parse_args(arguments)
+    return run(prepare, given, NAME, parts=given.parts)
 
 
 if __name__ == "__main__":

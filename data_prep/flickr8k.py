@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import captions
-from data_prep.captions import Raw
 from data_prep.command import parser
+from data_prep.listed import Raw, add_choice, add_missing, is_there, not_found, run
 from replication.pictures import PICTURES
 
 NAME = "flickr8k"
@@ -40,7 +40,7 @@ def prepare(raw: Path, out: Path, *, name: str = NAME, parts: Sequence[str] = ()
     """
     target, parts = out / name, captions.chosen_parts(parts, PARTS)
     settings = {"name": NAME, "parts": parts}
-    if captions.is_there(target, settings, allow_missing):
+    if is_there(target, settings, allow_missing):
         return target
     found = Raw(raw, out / ".unpacked" / NAME, max_unpacked)
     lists = _lists(found, parts)
@@ -61,7 +61,7 @@ def _lists(raw: Raw, parts: Sequence[str]) -> dict[str, Path]:
                                    for part in parts}
     lists = {place: raw.find(["Flickr8k_text"], *own) for place, own in names.items()}
     if absent := [" or ".join(names[place]) for place, file in lists.items() if not file]:
-        raise captions.not_found(absent, raw.folder, NAME)
+        raise not_found(absent, raw.folder, NAME)
     return lists
 
 
@@ -76,8 +76,10 @@ def _captioned(tokens: Path) -> dict[str, object]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0, or 1 where something is wrong."""
-    chosen = captions.add_options(parser(NAME, __doc__), PARTS).parse_args(arguments)
-    return captions.run(prepare, chosen, NAME)
+    options = add_missing(parser(NAME, __doc__))
+    add_choice(options, "--parts", PARTS)
+    given = options.parse_args(arguments)
+    return run(prepare, given, NAME, parts=given.parts)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from data_prep import preparing
 from data_prep.archives import unpacked
 from data_prep.class_folders import canonical
-from data_prep.command import finish, parser
+from data_prep.command import finish, parser, shared
 from data_prep.preparing import Item, PreparationError
 from data_prep.sketch_sets import is_there, missing, told
 from data_prep.svg import DRAWN_BY, as_item, check_size, is_drawing
@@ -197,5 +197,4 @@ def main(official: str, doc: str, arguments: list[str] | None = None) -> int:
     chosen = options(official, doc).parse_args(arguments)
     return finish(lambda: prepare(
         official, chosen.raw, chosen.out, name=chosen.name or official.lower(), size=chosen.size,
-        download=chosen.fetch, allow_damaged=chosen.allow_damaged,
-        max_unpacked=chosen.max_unpacked, workers=chosen.workers))
+        download=chosen.fetch, **shared(chosen)))

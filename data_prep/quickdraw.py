@@ -43,7 +43,7 @@ from data_prep import preparing, strokes
 from data_prep.archives import find
 from data_prep.class_folders import pictures_by_class
 from data_prep.class_lists import class_lists
-from data_prep.command import finish, parser
+from data_prep.command import finish, parser, shared
 from data_prep.drawings import FIRST, SUFFIXES, Chosen, Files, choose, drawing_files
 from data_prep.preparing import ABOUT, Item, PreparationError
 from data_prep.sketch_sets import (
@@ -261,8 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.raw, chosen.out, chosen.split, name=chosen.name or NAME, form=chosen.format,
         drawn=Drawn(*(getattr(chosen, field) for field in Drawn._fields)),
         sketches_only=chosen.sketches_only, download=chosen.fetch,
-        allow_damaged=chosen.allow_damaged, max_unpacked=chosen.max_unpacked,
-        workers=chosen.workers))
+        **shared(chosen)))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any
 from data_prep import preparing
 from data_prep.class_folders import pictures_by_class
 from data_prep.class_lists import class_lists
-from data_prep.command import finish, parser
+from data_prep.command import finish, parser, shared
 from data_prep.lists import Found, check_split, only_listed, read_lists
 from data_prep.preparing import Item
 from data_prep.sketch_sets import (
@@ -175,8 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.raw, chosen.out, chosen.split, name=chosen.name or NAME, lists=chosen.lists,
         duplicates=chosen.duplicates, sketch_rendering=chosen.sketch_rendering,
         photo_rendering=chosen.photo_rendering, download=chosen.fetch,
-        allow_damaged=chosen.allow_damaged, max_unpacked=chosen.max_unpacked,
-        workers=chosen.workers))
+        **shared(chosen)))
 
 
 if __name__ == "__main__":

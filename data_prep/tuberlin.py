@@ -28,7 +28,7 @@ from typing import Any
 from data_prep import preparing
 from data_prep.class_folders import pictures_by_class
 from data_prep.class_lists import Split, class_lists
-from data_prep.command import finish, parser
+from data_prep.command import finish, parser, shared
 from data_prep.lists import Found, check_split, only_listed, read_lists
 from data_prep.preparing import PreparationError
 from data_prep.sketch_sets import (
@@ -146,8 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     return finish(lambda: prepare(
         chosen.raw, chosen.out, chosen.split, name=chosen.name or NAME, sketches=chosen.sketches,
         size=chosen.size, lists=chosen.lists, download=chosen.fetch,
-        allow_damaged=chosen.allow_damaged, max_unpacked=chosen.max_unpacked,
-        workers=chosen.workers))
+        **shared(chosen)))
 
 
 if __name__ == "__main__":

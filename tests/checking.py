@@ -1,10 +1,24 @@
-"""The check of a made-up set, for the tests of its preparation; no test of its own."""
+"""What a prepared set says of itself, and its check, for the tests of preparations; no test of its
+own."""
 
+import csv
+import json
 from pathlib import Path
 
 from replication.dataset_check import check
 from replication.datasets import read_facts
 from replication.inventory import take_inventory
+
+
+def rows(folder: Path) -> list[dict]:
+    """The manifest, a file a row."""
+    with open(folder / "manifest.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def about(folder: Path) -> dict:
+    """dataset.json."""
+    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 def report_of(name: str, root: Path, **options) -> dict:

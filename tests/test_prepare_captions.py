@@ -16,9 +16,9 @@ from pathlib import Path
 import damage
 import numpy as np
 import pytest
-from checking import told_when_gone
+from checking import about, told_when_gone
 
-from data_prep import captions, coco, flickr8k, flickr30k
+from data_prep import captions, coco, flickr8k, flickr30k, listed
 from data_prep.preparing import PreparationError
 from data_prep.sources import source
 from replication import captioned
@@ -167,10 +167,6 @@ def raw(tmp_path, monkeypatch):
         MAKERS[name](tmp_path / "raw")
         return tmp_path / "raw"
     return make
-
-
-def about(target: Path) -> dict:
-    return json.loads((target / "dataset.json").read_text(encoding="utf-8"))
 
 
 def manifest(target: Path) -> list[list[str]]:
@@ -525,7 +521,7 @@ def test_missing_pictures_are_all_told_or_left_out_knowingly(raw, tmp_path, name
         SETS[name].prepare(folder, tmp_path / "out")
     assert f"dev: 2 of 2: {file_of(name, 7)}, {file_of(name, 6)}" in str(told.value)
     assert f"test: 1 of 4: {file_of(name, 9)}" in str(told.value)
-    assert str(told.value).endswith(captions.how_to_get(name))
+    assert str(told.value).endswith(listed.how_to_get(name))
     target = SETS[name].prepare(folder, tmp_path / "out", allow_missing=True)
     assert about(target)["missing"] == {"dev": [file_of(name, 7), file_of(name, 6)],
                                         "test": [file_of(name, 9)]}
@@ -637,7 +633,7 @@ def test_wrong_lists_of_flickr30k_are_told(raw, tmp_path):
     file.unlink()
     with pytest.raises(PreparationError, match="no dataset_flickr30k.json") as told:
         prepare()
-    assert str(told.value).endswith(captions.how_to_get("flickr30k"))
+    assert str(told.value).endswith(listed.how_to_get("flickr30k"))
 
 
 def test_a_set_of_someone_else_is_left_alone(raw, tmp_path, capsys):
@@ -672,7 +668,7 @@ def test_fetch_comes_first_without_what_no_part_needs(tmp_path, monkeypatch, par
         asked.append((name, into, sorted(only)))
         make_coco(into)
 
-    monkeypatch.setattr(captions, "fetch", fetch)
+    monkeypatch.setattr(listed, "fetch", fetch)
     monkeypatch.setattr(captioned, "N_IMAGES", SIZES)
     common = ["--raw", str(tmp_path / "new"), "--out", str(tmp_path / "out"), "--fetch", *parts]
     assert coco.main(common) == 0 and coco.main(common) == 0

@@ -12,14 +12,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from checking import told_when_gone
+from checking import about, told_when_gone
 from damage import BROKEN, ODD, plain_jpg, plain_png, truncated_jpg
 from PIL import Image
 from test_circo import make_circo
 from test_composed import SIZES, edit, make_cirr, make_fashioniq, write
 
 from data_prep import circo as circo_prep
-from data_prep import cirr, fashioniq, picture_urls, preparing
+from data_prep import cirr, fashioniq, listed, picture_urls, preparing
 from data_prep.composed import found_in
 from data_prep.preparing import PreparationError
 from replication import circo, composed
@@ -80,10 +80,6 @@ def raws(tmp_path, monkeypatch):
         return raw
 
     return made
-
-
-def about(target: Path) -> dict:
-    return json.loads((target / "dataset.json").read_text())
 
 
 def rows(target: Path) -> dict[str, dict]:
@@ -680,9 +676,9 @@ def test_a_folder_in_another_and_a_link_that_goes_round_count_once(tmp_path):
 @pytest.mark.parametrize("name", MODULES)
 def test_fetch_comes_first_but_not_for_a_set_that_is_there(raws, tmp_path, monkeypatch, name):
     raw, asked = raws(name), []
-    monkeypatch.setattr(MODULES[name], "fetch", lambda *given: asked.append(given))
+    monkeypatch.setattr(listed, "fetch", lambda *given: asked.append(given))
     call = ["--raw", str(raw), "--out", str(tmp_path / "out"), "--fetch"]
-    assert MODULES[name].main(call) == 0 and asked == [(name, raw)]
+    assert MODULES[name].main(call) == 0 and asked == [(name, raw, ())]
     assert MODULES[name].main(call) == 0 and len(asked) == 1
 
 

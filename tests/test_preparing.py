@@ -1,6 +1,5 @@
 """What every preparation shares, on made-up files."""
 
-import csv
 import functools
 import json
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import damage
 import pytest
+from checking import rows
 
 from data_prep import class_folders, command, preparing
 from data_prep.class_folders import canonical, matched
@@ -32,11 +32,6 @@ def items(tmp_path) -> list[Item]:
         split = ("train", "val")[index % 2]
         made.append(Item(f"{split}/photo/a/{file.name}", file, split, "photo", "a", str(index)))
     return made
-
-
-def rows(target: Path) -> list[dict]:
-    with open(target / "manifest.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_set_holds_links_a_manifest_and_what_it_is(items, tmp_path):

@@ -1,7 +1,5 @@
 """Preparing ShoeV2 and ChairV2: made-up releases in every layout that is taken."""
 
-import csv
-import json
 import os
 import shutil
 import zipfile
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import damage
 import pytest
-from checking import report_of
+from checking import about, report_of, rows
 from PIL import Image
 
 from data_prep import chairv2, preparing, qmul, shoev2, svg
@@ -48,15 +46,6 @@ def release(folder: Path, layout: str, name: str = "ShoeV2") -> Path:
                 (folder / f"{domain}_{part}.txt").write_text(
                     "".join(f"{stem}{suffix}\n" for stem in stems), encoding="utf-8")
     return folder
-
-
-def rows(folder: Path) -> list[dict]:
-    with open(folder / "manifest.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def about(folder: Path) -> dict:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -14,6 +14,7 @@ from pathlib import Path
 import damage
 import numpy as np
 import pytest
+from checking import about
 from PIL import Image
 
 from benchmarks.quickdraw_drawing import by_pillow, by_resvg, difference
@@ -101,10 +102,6 @@ def raw(tmp_path) -> Path:
 
 def made(raw: Path, out: Path, **options) -> Path:
     return prepare(raw, out, **{"drawn": TWO, "workers": 1, **options})
-
-
-def about(target: Path) -> dict:
-    return json.loads((target / "dataset.json").read_text())
 
 
 def rows(target: Path) -> list[dict]:

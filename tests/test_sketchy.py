@@ -1,8 +1,6 @@
 """Preparing Sketchy: made-up archives in the official layout, and the real sample."""
 
-import csv
 import hashlib
-import json
 import os
 import shutil
 import zipfile
@@ -11,6 +9,7 @@ from pathlib import Path
 import damage
 import py7zr
 import pytest
+from checking import about, rows
 
 from data_prep import preparing, sketchy
 from data_prep.preparing import PreparationError
@@ -48,15 +47,6 @@ def extended(archive, tmp_path):
         (tree / "tree/n0_1.jpg").write_bytes((tmp_path / "p.jpg").read_bytes() + end)
         os.utime(tree / "tree/n0_1.jpg", (1e9, 1e9))
     return archive
-
-
-def rows(folder: Path) -> list[dict]:
-    with open(folder / "manifest.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def about(folder: Path) -> dict:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 def make(archive: Path, out: Path, split: str = "104/21", **options) -> Path:

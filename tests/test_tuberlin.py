@@ -1,8 +1,6 @@
 """Preparing TU-Berlin: made-up archives in the official layout, and real svg sketches."""
 
-import csv
 import io
-import json
 import os
 import shutil
 import zipfile
@@ -11,6 +9,7 @@ from pathlib import Path
 import damage
 import numpy as np
 import pytest
+from checking import about, rows
 from PIL import Image
 
 from data_prep import preparing, sketch_sets, svg, tuberlin
@@ -40,15 +39,6 @@ def archive(tmp_path):
     names = sorted(f.relative_to(raw / "png").as_posix() for f in (raw / "png").rglob("*.png"))
     (raw / "png/filelist.txt").write_text("\n".join(names) + "\n")
     return raw
-
-
-def rows(folder: Path) -> list[dict]:
-    with open(folder / "manifest.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def about(folder: Path) -> dict:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 def make(archive: Path, out: Path, split: str = "220/30", **options) -> Path:
