@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication import paths
+from replication import against_code, chapter_tables, metric_pages, paths, result_pages
 from replication.comparison import (
     FLOORS,
     STATUSES,
@@ -37,9 +37,11 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
     """Writes `_generated/<paper>_{published,demo,subset,...}.md`, the data sets' pages
     `_generated/dataset_<set>_*.md`, and the README's results."""
     book, readme = book or paths.BOOK, readme or paths.ROOT / "README.md"
+    papers = read_papers(book)
+    kept = {name: records_of(name, book) for name in papers}
     written = []
-    for name, paper in read_papers(book).items():
-        records = records_of(name, book)
+    for name, paper in papers.items():
+        records = kept[name]
         own = _own_protocol(records)
         pages = {"published": published_markdown(paper, comparison(paper, records)),
                  "demo": own_markdown(_shown(paper, demo_table(own)), _no_demo(paper)),
@@ -57,6 +59,8 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
             if picture:
                 file = book / "_generated" / f"{name}_{notebook.stem}.jpg"
                 written.append(paths.write_atomic(file, picture))
+    for pages in (result_pages, metric_pages, against_code, chapter_tables):
+        written += pages.write(book, papers, kept)
     written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
     if (book / "datasets").is_dir():
         written += write_pages(book=book)

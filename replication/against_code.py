@@ -1,0 +1,14 @@
+"""The chapter "paper against code": every deviation and what it does.
+
+Never imports torch.
+"""
+
+from pathlib import Path
+
+from replication.published import Paper
+from replication.records import RunRecord
+
+
+def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecord]]) -> list[Path]:
+    """The files of `_generated` that these pages include."""
+    return []

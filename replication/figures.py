@@ -1,0 +1,64 @@
+"""Vector figures of the book's own pages, each drawn twice: for a light page and for a dark one.
+
+Colours are seaborn's colour-blind ones, and whatever a colour says a mark or a word says too. Never
+imports torch.
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from replication import paths
+
+# What a page of the theme has: text, lines of a grid.
+THEMES = {"light": {"text": "#22313f", "grid": "#d5dae0"},
+          "dark": {"text": "#e6e9ee", "grid": "#48505a"}}
+
+
+def style(theme: str) -> dict[str, object]:
+    """matplotlib's settings for one theme; the background is the page's own."""
+    text, grid = THEMES[theme]["text"], THEMES[theme]["grid"]
+    return sns.plotting_context("notebook") | sns.axes_style("whitegrid") | {
+        "axes.prop_cycle": matplotlib.cycler(color=sns.color_palette("colorblind")),
+        "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+        "text.color": text, "axes.labelcolor": text, "axes.titlecolor": text,
+        "xtick.color": text, "ytick.color": text, "xtick.labelcolor": text,
+        "ytick.labelcolor": text, "axes.edgecolor": grid, "grid.color": grid,
+        "axes.titlesize": 11, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
+        "legend.fontsize": 9, "legend.frameon": False, "svg.hashsalt": "replication"}
+
+
+def drawn(draw: Callable[[], Figure], theme: str) -> bytes:
+    """The SVG of a figure in one theme; `draw` makes it with `Figure`, not with pyplot, and leaves
+    the colours of text and lines to the style."""
+    file = io.BytesIO()
+    with matplotlib.rc_context(style(theme)):
+        draw().savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return file.getvalue()
+
+
+def pair(generated: Path, name: str, draw: Callable[[], Figure], alt: str, caption: str = ""
+         ) -> tuple[list[Path], str]:
+    """Writes `<name>-light.svg` and `<name>-dark.svg` to the folder of generated pages: the files,
+    and the markdown that shows the one that fits the reader's page. `alt` says what a reader who
+    does not see the figure would miss."""
+    files, shown = [], []
+    for theme in THEMES:
+        files.append(paths.write_atomic(generated / f"{name}-{theme}.svg", drawn(draw, theme)))
+        shown.append(image(f"{name}-{theme}.svg", alt, theme))
+    return files, figure("".join(shown), caption)
+
+
+def image(file: str, alt: str, theme: str = "") -> str:
+    """Markdown of one generated picture, of one theme only where it is named."""
+    only = f":class: only-{theme}\n" if theme else ""
+    return f"```{{image}} /_generated/{file}\n:alt: {alt}\n{only}```\n"
+
+
+def figure(images: str, caption: str = "") -> str:
+    """Pictures and the line below them as one thing."""
+    return f"::::{{container}} book-figure\n{images}{caption and chr(10) + caption + chr(10)}::::\n"
