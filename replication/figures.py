@@ -5,6 +5,7 @@ imports torch.
 """
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def style(theme: str) -> dict[str, object]:
         "text.color": text, "axes.labelcolor": text, "axes.titlecolor": text,
         "xtick.color": text, "ytick.color": text, "xtick.labelcolor": text,
         "ytick.labelcolor": text, "axes.edgecolor": grid, "grid.color": grid,
-        "axes.titlesize": 11, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
+        "axes.linewidth": 0.8, "grid.linewidth": 0.6, "axes.titlesize": 11, "axes.labelsize": 10,
+        "xtick.labelsize": 9, "ytick.labelsize": 9,
         "legend.fontsize": 9, "legend.frameon": False, "svg.hashsalt": "replication"}
 
 
@@ -62,3 +64,17 @@ def image(file: str, alt: str, theme: str = "") -> str:
 def figure(images: str, caption: str = "") -> str:
     """Pictures and the line below them as one thing."""
     return f"::::{{container}} book-figure\n{images}{caption and chr(10) + caption + chr(10)}::::\n"
+
+
+# The colours that the drawn architectures use, and what they are on a dark page.
+DARK = {"#ffffff": "#14181e", "#fafafa": "#1a2027", "#f3f4f6": "#232a33", "#e5e7eb": "#2f3843",
+        "#e8eef5": "#22303f", "#111": "#e6e9ee", "#444": "#b9c0c9", "#8a8f98": "#9aa3ad",
+        "#fdf0d9": "#4a3712", "#e3f4ec": "#12392d", "#d3eee5": "#17493c", "#d6e6f2": "#153a55",
+        "#017a59": "#4fd1a5", "#029e73": "#35c49a", "#0173b2": "#5ab4e6", "#c0399f": "#e07cc6",
+        "#de8f05": "#de8f05"}
+
+
+def dark_twin(svg: str) -> str:
+    """A drawing of the book for a dark page: the same shapes in other colours. KeyError names a
+    colour that has no dark one."""
+    return re.sub(r"#(?:[0-9a-f]{6}|[0-9a-f]{3})\b", lambda m: DARK[m[0]], svg)

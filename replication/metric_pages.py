@@ -3,12 +3,237 @@
 Never imports torch.
 """
 
+from itertools import groupby
 from pathlib import Path
+from statistics import mean
 
+from matplotlib.figure import Figure
+
+from replication import figures, paths
+from replication.comparison import run_link
 from replication.published import Paper
-from replication.records import RunRecord
+from replication.records import Metric, RunRecord
+
+SKETCH = ("clip_prompt", "acnet", "zse_sbir")
+METRICS = ("mAP@all", "mAP@200", "P@100", "P@200")
+# (divisor of the average precision at k, interpolated, ranks and divisor of the precision at k), in
+# words; tests/test_metric_pages.py holds them against `metrics.CONVENTIONS`.
+DEFINITIONS = {
+    "clip_prompt": ("the hits within k", False, "k"),
+    "acnet": ("min(k, P)", True, "k"),
+    "zse_sbir": ("min(k, P)", True, "min(k, P)"),
+    "trec": ("P", False, "k"),
+}
+MARKERS = {"clip_prompt": "o", "clip_prompt_torchmetrics_1_8": "v", "acnet": "s", "zse_sbir": "D",
+           "trec": "P"}
 
 
 def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecord]]) -> list[Path]:
     """The files of `_generated` that these pages include."""
-    return []
+    generated = book / "_generated"
+    runs = sketch_runs(papers, records)
+    pages = {"perfect": perfect_markdown(papers, runs),
+             "comparable": comparable_markdown(papers),
+             "common": common_markdown(papers, runs),
+             "conventions": conventions_markdown(papers, runs)}
+    files, pages["parting"] = parting(generated, papers, runs)
+    return files + [paths.write_atomic(generated / f"metrics_{name}.md", text.encode())
+                    for name, text in pages.items()]
+
+
+def sketch_runs(papers: dict[str, Paper], records: dict[str, list[RunRecord]]) -> list[RunRecord]:
+    """The zero-shot runs of the sketch papers that trained and hold every metric here, those on
+    built-in data first."""
+    found = [r for name in SKETCH if name in papers for r in records.get(name, [])
+             if r.protocol == "zero-shot" and {m.metric for m in trained(r)} >= set(METRICS)]
+    return sorted(found, key=lambda r: (r.dataset.kind, r.dataset.name, SKETCH.index(r.paper)))
+
+
+def trained(record: RunRecord) -> list[Metric]:
+    """A run's trained ranking, of its first selection, in its own protocol."""
+    rows = [m for m in record.metrics if m.variant == "trained" and not m.protocol]
+    return [m for m in rows if m.selection == rows[0].selection]
+
+
+def named(papers: dict[str, Paper], record: RunRecord) -> str:
+    """A run in two words: the method and its data."""
+    kinds = {"demo": "doodles", "subset": f"{record.dataset.name} sample"}
+    return f"{method(papers[record.paper])}, {kinds.get(record.dataset.kind, record.dataset.name)}"
+
+
+def method(paper: Paper) -> str:
+    """The name by which the field knows a paper's method."""
+    return paper.method or paper.name
+
+
+# -- one ranking under every convention
+
+def parting(generated: Path, papers: dict[str, Paper], runs: list[RunRecord]
+            ) -> tuple[list[Path], str]:
+    """The figure of how far the conventions part: a panel a metric, a line a run, a mark a
+    convention with its 95 % interval."""
+    if not runs:
+        return [], "No run of a sketch paper yet.\n"
+    widest = max(((spread(values(run, metric)), metric, run) for run in runs for metric in METRICS),
+                 key=lambda found: found[0])
+    alt = (f"Four panels, one a metric; each of {len(runs)} rankings is a line with a mark a "
+           f"convention. They part by up to {widest[0]:.1f} points: {widest[1]} of "
+           f"{named(papers, widest[2])}.")
+    return figures.pair(generated, "metrics_parting", lambda: parting_figure(papers, runs), alt,
+                        "One ranking a line; marks are the conventions, bars their 95 % intervals "
+                        "over queries. Nothing but the definition differs along a line.")
+
+
+def parting_figure(papers: dict[str, Paper], runs: list[RunRecord]) -> Figure:
+    """Two by two panels, so that a phone can show it."""
+    figure = Figure(figsize=(8.2, 1.9 + 0.62 * len(runs)), layout="constrained")
+    axes = figure.subplots(2, 2, sharey=True)
+    for axis, metric in zip(axes.flat, METRICS, strict=True):
+        for place, (convention, marker) in enumerate(MARKERS.items()):
+            found = [values(run, metric).get(convention) for run in runs]
+            heights = [y + 0.13 * (place - 2) for y, m in enumerate(found) if m]
+            shown = [m for m in found if m]
+            axis.errorbar([m.value for m in shown], heights, fmt=marker, ms=5, capsize=2, lw=1,
+                          xerr=[[m.value - (m.low or m.value) for m in shown],
+                                [(m.high or m.value) - m.value for m in shown]], label=convention)
+        axis.set(title=metric, xlabel="percent", xlim=(0, None))
+    axes[0, 0].set_yticks(range(len(runs)), [named(papers, run) for run in runs])
+    axes[0, 0].invert_yaxis()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def values(record: RunRecord, metric: str) -> dict[str, Metric]:
+    """A metric of the trained ranking by convention."""
+    return {m.convention: m for m in trained(record) if m.metric == metric}
+
+
+def spread(found: dict[str, Metric]) -> float:
+    """How far the conventions part, in points."""
+    return max(m.value for m in found.values()) - min(m.value for m in found.values())
+
+
+def conventions_markdown(papers: dict[str, Paper], runs: list[RunRecord]) -> str:
+    """What the figure shows, as numbers."""
+    if not runs:
+        return "No run of a sketch paper yet.\n"
+    lines = []
+    for run in runs:
+        for metric in METRICS:
+            found = values(run, metric)
+            numbers = [f"{found[c].value:.1f}" if c in found else "" for c in MARKERS]
+            lines.append([f"{named(papers, run)} ({run_link(run)})", metric, *numbers,
+                          f"{spread(found):.1f}"])
+    columns = ["ranking", "metric", *(f"`{c}`" for c in MARKERS), "they part by"]
+    return table(columns, lines, words=2)
+
+
+# -- what a perfect ranking gets
+
+def perfect_markdown(papers: dict[str, Paper], runs: list[RunRecord]) -> str:
+    """What a ranking without a fault gets on each test set, by the photos a class has on average:
+    the published sets, then those of the runs here."""
+    sets = {(name, split): found for paper in papers.values() for name, splits in paper.sets.items()
+            for split, found in splits.items() if found.n_classes and found.n_gallery}
+    sizes = [(f"{name} {split}", found.n_gallery, found.n_classes)
+             for (name, split), found in sorted(sets.items())]
+    sizes += [(f"{name} {split}, of this book's runs", *counts) for (name, split), counts in {
+        (r.dataset.name, r.dataset.split): (r.dataset.n_gallery, r.dataset.n_classes)
+        for r in runs if r.dataset.n_classes}.items()]
+    lines = [[told, f"{gallery / classes:,.0f}", *(f"{v:.1f}" for v in best(gallery / classes))]
+             for told, gallery, classes in sizes]
+    return table(["test set", "photos a class", "mAP@200 `trec`", "mAP@200, the others",
+                  "P@200 `zse_sbir`", "P@200, the others"], lines)
+
+
+def best(positives: float, k: int = 200) -> tuple[float, float, float, float]:
+    """mAP@k divided by all positives, mAP@k otherwise, P@k over min(k, P), P@k over k: of a
+    perfect ranking, in percent."""
+    found = min(k, positives)
+    return 100 * found / positives, 100.0, 100.0, 100 * found / k
+
+
+# -- which published tables can be compared
+
+def comparable_markdown(papers: dict[str, Paper]) -> str:
+    """The published cells in classes that may be compared: same test set, protocol, selection and
+    definition. Metrics whose tables are the same share a line."""
+    classes: dict[tuple, dict[str, dict[str, list[str]]]] = {}
+    for paper in papers.values():
+        for cell in paper.cells:
+            place = (cell.dataset, cell.split, cell.protocol, cell.selection,
+                     definition(cell.metric, cell.convention))
+            whose = method(paper) if cell.convention else f"{method(paper)}, of other methods"
+            tables = classes.setdefault(place, {}).setdefault(cell.metric, {})
+            names = tables.setdefault(whose, [])
+            names += [cell.table] if cell.table not in names else []
+    lines = []
+    for (dataset, split, protocol, selection, told), metrics in sorted(classes.items()):
+        joined = {metric: "; ".join(f"{whose}: {', '.join(names)}" for whose, names in by.items())
+                  for metric, by in metrics.items()}
+        for tables in dict.fromkeys(joined.values()):
+            same = ", ".join(metric for metric, t in joined.items() if t == tables)
+            lines.append([f"{dataset} {split}", protocol, same, told, selection or "not stated",
+                          tables])
+    return table(["test set", "protocol", "metrics", "definition", "epoch chosen on", "tables"],
+                 lines, words=6)
+
+
+def definition(metric: str, convention: str) -> str:
+    """What a published metric means, in words that are equal where the numbers are: at `all` every
+    divisor is the number of positives P, and P@k over k is one thing by any name."""
+    kind, _, cut = metric.partition("@")
+    if convention not in DEFINITIONS:
+        return f"`{convention}`" if convention else "not stated"
+    divisor, interpolated, precision = DEFINITIONS[convention]
+    if kind == "P":
+        return f"over {precision}"
+    divisor = "P" if cut == "all" else divisor
+    return f"divided by {divisor}{', interpolated' if interpolated else ''}"
+
+
+# -- the common convention across papers
+
+def common_markdown(papers: dict[str, Paper], runs: list[RunRecord]) -> str:
+    """The sketch papers side by side in the common convention, a table a prepared set: runs whose
+    gallery is the same, file by file."""
+    tables = []
+    for _, group in groupby(runs, key=lambda r: (r.dataset.kind, r.dataset.manifest)):
+        found = list(group)
+        if len(found) > 1:
+            tables.append(side_by_side(papers, found))
+    return "\n\n".join(tables or ["No two runs on one set yet."]) + "\n"
+
+
+def side_by_side(papers: dict[str, Paper], runs: list[RunRecord]) -> str:
+    """One set's runs as columns, its floors first; the interval stands under each number."""
+    first = runs[0].dataset
+    kind = {"demo": "built-in", "subset": "a sample"}.get(first.kind, first.kind)
+    counts = "; ".join(f"{method(papers[r.paper])}: {r.dataset.n_query:,} queries" for r in runs)
+    head = (f"**{first.name} {first.split}** ({kind}), {first.n_gallery:,} photos of "
+            f"{first.n_classes} unseen classes; {counts}")
+    floors = [v for v in ("chance", "pixels") if all(floor(r, v, "mAP@all") for r in runs)]
+    lines = [[metric, *(f"{mean(floor(r, v, metric).value for r in runs):.1f}" for v in floors),
+              *(with_interval(values(r, metric)["trec"]) for r in runs)] for metric in METRICS]
+    columns = [f"{method(papers[r.paper])} ({run_link(r)})" for r in runs]
+    return head + "\n\n" + table(["", *floors, *columns], lines)
+
+
+def floor(record: RunRecord, variant: str, metric: str) -> Metric | None:
+    """A floor's row in the common convention, None where the run has none."""
+    return next((m for m in record.metrics if (m.variant, m.metric, m.convention, m.protocol) == (
+        variant, metric, "trec", "")), None)
+
+
+def with_interval(metric: Metric) -> str:
+    """A number and its 95 % interval over queries."""
+    if metric.low is None or metric.high is None:
+        return f"{metric.value:.1f}"
+    return f"{metric.value:.1f} ({metric.low:.1f} to {metric.high:.1f})"
+
+
+def table(columns: list[str], lines: list[list[str]], words: int = 1) -> str:
+    """A Markdown table whose first `words` columns are text, the others numbers."""
+    rule = ["---"] * words + ["---:"] * (len(columns) - words)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [columns, rule, *lines])

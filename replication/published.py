@@ -104,7 +104,10 @@ class TestSet(Strict):
 
 
 class Paper(Strict):
+    """A paper.yml. `method` is the name by which the field knows what it replicates."""
+
     title: str
+    method: str = ""
     citation: str = ""
     official_code: list[OfficialCode] = []
     sources: dict[str, str] = {}

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication import against_code, chapter_tables, metric_pages, paths, result_pages
+from replication import (
+    against_code,
+    chapter_tables,
+    metric_pages,
+    paths,
+    ranked_pages,
+    result_pages,
+)
 from replication.comparison import (
     FLOORS,
     STATUSES,
@@ -43,7 +50,9 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
     for name, paper in papers.items():
         records = kept[name]
         own = _own_protocol(records)
-        pages = {"published": published_markdown(paper, comparison(paper, records)),
+        table = comparison(paper, records)
+        pages = {"published": published_markdown(paper, table),
+                 "status": _status_line(table) + "\n" if len(table) else "",
                  "demo": own_markdown(_shown(paper, demo_table(own)), _no_demo(paper)),
                  "subset": own_markdown(_shown(paper, subset_table(own)),
                                         "No run on a real subset yet."),
@@ -59,7 +68,7 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
             if picture:
                 file = book / "_generated" / f"{name}_{notebook.stem}.jpg"
                 written.append(paths.write_atomic(file, picture))
-    for pages in (result_pages, metric_pages, against_code, chapter_tables):
+    for pages in (result_pages, metric_pages, against_code, chapter_tables, ranked_pages):
         written += pages.write(book, papers, kept)
     written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
     if (book / "datasets").is_dir():
