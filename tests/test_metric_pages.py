@@ -159,3 +159,9 @@ def test_other_protocols_and_selections_stay_out(papers):
     raw["protocol"] = "generalised"
     assert metric_pages.sketch_runs(papers, {"acnet": [parse_record(raw, "x")]}) == []
     assert {m.selection for m in metric_pages.trained(made("acnet", 0))} == {"last"}
+
+
+def test_a_run_that_lacks_a_metric_stays_out(papers):
+    raw = made("acnet", 0).model_dump(mode="json")
+    raw["metrics"] = [m for m in raw["metrics"] if m["metric"] != "P@200"]
+    assert metric_pages.sketch_runs(papers, {"acnet": [parse_record(raw, "x")]}) == []

@@ -30,10 +30,10 @@ def a_run(folder, name: str, *cells, kind: str = "demo", dataset: str = "doodles
 def test_the_first_ranked_results_are_shown_once_a_set(tmp_path):
     runs = tmp_path / "clip_prompt" / "runs"
     records = [
+        a_run(runs, "sample", picture("Queries, real", b"real"), kind="subset", dataset="sketchy"),
         a_run(runs, "demo", picture("The first 8 pictures", b"batch"),
               picture("Queries &amp; photos", b"first"), picture("Queries again", b"second")),
         a_run(runs, "again", picture("Queries of the same set", b"again")),
-        a_run(runs, "sample", picture("Queries, real", b"real"), kind="subset", dataset="sketchy"),
         a_run(runs, "bare"),
         a_run(runs, "lines", picture("Queries as lines", b"x", "svg+xml"), dataset="other")]
     files = ranked_pages.ranked(tmp_path / "g", "clip_prompt", records)
