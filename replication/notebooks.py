@@ -6,6 +6,7 @@ appears only on success, stripped volatile metadata, and the run record beside t
 
 import ast
 import difflib
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,6 +80,16 @@ def notebook_parameters(notebook: str | Path) -> dict[str, Any]:
         raise RunFailed(f"{paths.shown(notebook)} has no cell tagged `parameters`")
     found = papermill.inspect_notebook(str(notebook))
     return {name: _literal(about["default"]) for name, about in found.items()}
+
+
+def parameter_comments(notebook: str | Path) -> dict[str, str]:
+    """What a notebook's parameters say of themselves, in the comment after each."""
+    return {name: about["help"] for name, about in papermill.inspect_notebook(str(notebook)).items()}
+
+
+def source_hash(notebook: str | Path) -> str:
+    """What tells one state of a source notebook from another."""
+    return hashlib.sha256(Path(notebook).read_bytes()).hexdigest()
 
 
 def unknown_parameters(notebook: str | Path, names: Iterable[str]) -> dict[str, list[str]]:
