@@ -23,9 +23,13 @@ book: setup  ## run the demo experiments and build the book (SIZE=tiny is the qu
 test: setup  ## run all tests, without network
 	@$(IN_VENV) OMP_NUM_THREADS=1 pytest -n $(JOBS) --maxprocesses 4 --dist loadgroup $(PYTEST_FLAGS)
 
+# The book's links lead to port 8888: a server that quietly took another would leave them dead.
 lab: setup  ## open the source notebooks in JupyterLab; library edits are picked up as you work
 	@$(IN_VENV) JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter" IPYTHONDIR="$(CURDIR)/jupyter/ipython" \
-		jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/book $(LAB_FLAGS)
+		jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/book \
+		--ServerApp.port=8888 --ServerApp.port_retries=0 $(LAB_FLAGS) || { code=$$?; echo "If port \
+	8888 is in use, end the server that has it (jupyter lab stop 8888), or take another port: make lab \
+	LAB_FLAGS=--ServerApp.port=8889. The book's links to JupyterLab need port 8888." >&2; exit $$code; }
 
 lint: setup  ## check the style of all code
 	@$(IN_VENV) ruff check .

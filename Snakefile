@@ -61,7 +61,7 @@ rule tables:
         map(executed, RUNS), "README.md", SETS, CHECKED,
         [f"replication/{name}.py" for name in (
             "report", "comparison", "dataset_pages", "check_pages", "result_pages", "metric_pages",
-            "against_code", "chapter_tables", "figures")],  # what writes them
+            "against_code", "chapter_tables", "run_facts", "figures")],  # what writes them
         [str(p.relative_to(paths.ROOT)) for p in [*paths.BOOK.glob("*/records/*.json"), *LISTED,
                                                   *sum(SPEEDS.values(), [])]],
         [str((p.folder / "paper.yml").relative_to(paths.ROOT)) for p in PAPERS.values()]

@@ -7,6 +7,7 @@ appears only on success, stripped volatile metadata, and the run record beside t
 import ast
 import difflib
 import hashlib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -82,9 +83,17 @@ def notebook_parameters(notebook: str | Path) -> dict[str, Any]:
     return {name: _literal(about["default"]) for name, about in found.items()}
 
 
-def parameter_comments(notebook: str | Path) -> dict[str, str]:
-    """What a notebook's parameters say of themselves, in the comment after each."""
-    return {name: about["help"] for name, about in papermill.inspect_notebook(str(notebook)).items()}
+def explained_parameters(notebook: str | Path) -> dict[str, tuple[Any, str]]:
+    """Default value and comment of each parameter, for a page: what papermill cannot read is left
+    out without a warning."""
+    log = logging.getLogger("papermill")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        found = papermill.inspect_notebook(str(notebook))
+    finally:
+        log.setLevel(level)
+    return {name: (_literal(about["default"]), about["help"]) for name, about in found.items()}
 
 
 def source_hash(notebook: str | Path) -> str:

@@ -38,9 +38,14 @@ class Run:
         return notebooks.stamp_of(self.notebook)
 
     @cached_property
+    def explained(self) -> dict[str, tuple[Any, str]]:
+        """Default and comment of each parameter."""
+        return notebooks.explained_parameters(self.notebook)
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """The parameters' values where nobody gives another."""
-        return notebooks.notebook_parameters(self.notebook)
+        return {name: default for name, (default, _) in self.explained.items()}
 
     @cached_property
     def given(self) -> dict[str, Any]:
@@ -92,6 +97,8 @@ class Run:
     @property
     def set_name(self) -> str:
         """The data set's name; empty where no parameter says it."""
+        if self.record:
+            return self.record.dataset.name
         if self.rows is not None:
             return str(self.rows.dataset.iloc[0])
         return str(next((self.parameters[k] for k in SETS if k in self.parameters), ""))
@@ -110,7 +117,8 @@ def runs_of(paper: Paper) -> list[Run]:
     """Every run of a paper that is a page of the book: this machine's, then the kept ones."""
     contents = paper.folder.parent / "_toc.yml"
     listed = contents.read_text() if contents.is_file() else ""
-    found = [p for kind in ("runs", "records") for p in sorted((paper.folder / kind).glob("*.ipynb"))]
+    found = [p for kind in ("runs", "records")
+             for p in sorted((paper.folder / kind).glob("*.ipynb"))]
     return [run_of(p, paper) for p in found
             if f"file: {place(p, paper).removesuffix('.ipynb')}\n" in listed]
 
@@ -219,7 +227,8 @@ def cost(run: Run) -> str:
     """Times, speed, memory and energy in one line; empty where nothing says them."""
     if run.record:
         c = run.record.cost
-        told = {"training {}": seconds(c.seconds_train), "evaluating {}": seconds(c.seconds_evaluate),
+        told = {"training {}": seconds(c.seconds_train),
+                "evaluating {}": seconds(c.seconds_evaluate),
                 "{} items a second": rate(c), "at most {} of memory": memory(c),
                 "{} in training": energy(c)}
         return ", ".join(text.format(value) for text, value in told.items() if value)

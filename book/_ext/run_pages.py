@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from replication import notebooks, paths, run_facts
+from replication import paths, run_facts
 from replication.check_pages import plain
 from replication.published import read_papers
 from replication.run_facts import Run
@@ -63,12 +63,12 @@ def facts(run: Run) -> str:
 
 def parameters(run: Run) -> str:
     """Every parameter with its value, its default where that is another, and its comment."""
-    comments, lines = notebooks.parameter_comments(run.notebook), []
+    lines = []
     for name, value in run.parameters.items():
-        default = run.defaults.get(name, value)
+        default, comment = run.explained.get(name, (value, ""))
         was = "" if value == default else f" (default {run_facts.code(repr(default))})"
-        comment = plain(comments.get(name, "")).replace("|", "\\|")
-        lines.append(f"| `{name}` | {run_facts.code(repr(value))}{was} | {comment} |")
+        meaning = plain(comment).replace("|", "\\|")
+        lines.append(f"| `{name}` | {run_facts.code(repr(value))}{was} | {meaning} |")
     table = "\n".join(["| parameter | value | meaning |", "| --- | --- | --- |", *lines])
     return f":::{{dropdown}} All {len(lines)} parameters\n{table}\n:::\n"
 
