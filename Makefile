@@ -3,6 +3,7 @@ SIZE ?= demo
 PYTHON ?= python3
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE_FLAGS ?=
+LAB_PORT ?= 8888
 PAGE := book/_build/html/index.html
 
 # A person's own Python or Jupyter settings must not shadow the packages and kernels of .venv.
@@ -27,9 +28,9 @@ test: setup  ## run all tests, without network
 lab: setup  ## open the source notebooks in JupyterLab; library edits are picked up as you work
 	@$(IN_VENV) JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter" IPYTHONDIR="$(CURDIR)/jupyter/ipython" \
 		jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/book \
-		--ServerApp.port=8888 --ServerApp.port_retries=0 $(LAB_FLAGS) || { code=$$?; echo "If port \
-	8888 is in use, end the server that has it (jupyter lab stop 8888), or take another port: make lab \
-	LAB_FLAGS=--ServerApp.port=8889. The book's links to JupyterLab need port 8888." >&2; exit $$code; }
+		--ServerApp.port=$(LAB_PORT) --ServerApp.port_retries=0 $(LAB_FLAGS) || { code=$$?; \
+		echo "Is port $(LAB_PORT) in use? End the server that has it, or take another port: make lab \
+	LAB_PORT=8889. The book's links to JupyterLab lead to port 8888." >&2; exit $$code; }
 
 lint: setup  ## check the style of all code
 	@$(IN_VENV) ruff check .

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from replication.records import RunRecord
 from replication.run_facts import Run
 
 DASH = "–"
-NOT_TOLD = ("A dash: not measured, or the device does not tell. Energy is read from a GPU's counter, "
-            "with the package `nvidia-ml-py`, or from a processor's, where Linux lets it be read.")
+NOT_TOLD = ("A dash: not measured, or the device does not tell. Energy is read from a GPU's "
+            "counter, with the package `nvidia-ml-py`, or from a processor's, where Linux lets it.")
+WIDTH = 76  # of a comment in a block of commands, characters
 FEW = 5  # experiments that stand open on the page; more are folded away
 KINDS = ("On the built-in doodles, as `make book` runs them", "On the built-in doodles, in full",
          "On real sets, beside no published number", "At a published setting")
@@ -114,7 +116,9 @@ def _said(e: Experiment, told: bool) -> str:
     needs = "" if told or not e.requires else f"needs {e.requires}"
     after = f"after {', '.join(e.needs)}" if e.needs else ""
     when = "; ".join(filter(None, [after, e.time]))
-    return "\n# ".join(filter(None, [e.title or e.name, needs, when]))
+    lines = [line for part in (e.title or e.name, needs, when)
+             for line in textwrap.wrap(part, WIDTH, break_on_hyphens=False)]
+    return "\n# ".join(lines)
 
 
 def run_command(paper: Paper, e: Experiment) -> str:

@@ -22,6 +22,8 @@ KINDS = {"demo": "demo, on the built-in doodles", "subset": "sample, on a part o
          "full": "full, on the whole published test set"}
 FOLDERS = ("save_root", "checkpoint_path", "save")  # what papers call the folder of results
 SETS = ("data_name", "dataset")
+# Columns of a list that look like numbers at times.
+WORDS = dict.fromkeys(("dataset", "split", "commit", "torch", "device"), str)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Run:
     @cached_property
     def rows(self) -> pd.DataFrame | None:
         """The list, a row a run."""
-        return pd.read_csv(self.list_file) if self.list_file else None
+        return pd.read_csv(self.list_file, dtype=WORDS) if self.list_file else None
 
     @property
     def trainings(self) -> pd.DataFrame:
@@ -115,12 +117,23 @@ def run_of(notebook: Path, paper: Paper) -> Run:
 
 def runs_of(paper: Paper) -> list[Run]:
     """Every run of a paper that is a page of the book: this machine's, then the kept ones."""
-    contents = paper.folder.parent / "_toc.yml"
-    listed = contents.read_text() if contents.is_file() else ""
-    found = [p for kind in ("runs", "records")
-             for p in sorted((paper.folder / kind).glob("*.ipynb"))]
-    return [run_of(p, paper) for p in found
-            if f"file: {place(p, paper).removesuffix('.ipynb')}\n" in listed]
+    return [run_of(p, paper) for kind in ("runs", "records")
+            for p in sorted((paper.folder / kind).glob("*.ipynb")) if is_page(p)]
+
+
+def is_page(notebook: Path) -> bool:
+    """Whether an executed notebook is in the book's table of contents."""
+    book = notebook.parents[2]
+    name, contents = notebook.relative_to(book).with_suffix("").as_posix(), book / "_toc.yml"
+    return contents.is_file() and f"file: {name}\n" in contents.read_text()
+
+
+def page_of(name: str, book: Path) -> str:
+    """The page of an experiment's run, by the experiment's name (`acnet/demo`), counted from the
+    book's folder; empty where no run of it is a page."""
+    paper, _, experiment = name.partition("/")
+    files = [book / paper / kind / f"{experiment}.ipynb" for kind in ("runs", "records")]
+    return next((f.relative_to(book).as_posix() for f in files if f.is_file() and is_page(f)), "")
 
 
 def place(file: Path, paper: Paper) -> str:
@@ -145,7 +158,7 @@ def download(file: Path, paper: Paper, text: str) -> str:
 def status(run: Run) -> str:
     """What kind of run it is, and whether its numbers may be compared."""
     if not run.kind:
-        return f"on `{run.set_name}`" if run.set_name else "the demos' own"
+        return f"on `{run.set_name}`, without a record" if run.set_name else "without a record"
     size = "the smallest size, a test of the code; " if run.stamp.get("size") == "tiny" else ""
     apart = "" if run.kind == "full" else "; never comparable with a published number"
     return f"{size}**{KINDS[run.kind].replace(',', '**,', 1)}{apart}"

@@ -160,7 +160,9 @@ def test_run_of_an_experiment_and_what_follows(experiments, capsys):
     code, text = called(capsys, "run", "clip_prompt/demo", "--size", "tiny", "-p", "lr", "1e-4")
     assert code == 0, text
     run = experiments / "runs" / "demo.ipynb"
-    assert notebooks.stamp_of(run)["parameters"] == {"epochs": 1, "lr": 1e-4}
+    stamp = notebooks.stamp_of(run)
+    assert stamp["parameters"] == {"epochs": 1, "lr": 1e-4}
+    assert stamp["code"] == code_version().model_dump() and stamp["environment"]["python"]
     assert read_record(run.with_suffix(".json")).experiment == "demo"
     before = run.stat().st_mtime_ns
     code, text = called(capsys, "run", "clip_prompt/demo", "--size", "tiny", "-p", "lr", "1e-4")

@@ -83,9 +83,9 @@ def notes(run: Run) -> str:
 
 def _after(run: Run) -> str:
     """The runs that this one needs, whose pages say more."""
-    needed = [n for n in (run.experiment.needs if run.experiment else [])
-              if (run.paper.folder.parent / f"{n.replace('/', '/runs/')}.ipynb").is_file()]
-    return ", ".join(f"[{n}](/{n.replace('/', '/runs/')}.ipynb)" for n in needed)
+    needed = run.experiment.needs if run.experiment else []
+    pages = {name: run_facts.page_of(name, run.paper.folder.parent) for name in needed}
+    return ", ".join(f"[{name}](/{page})" if page else f"`{name}`" for name, page in pages.items())
 
 
 def _elsewhere(run: Run) -> str:
@@ -93,10 +93,10 @@ def _elsewhere(run: Run) -> str:
     if run.record:
         return ""
     if run.list_file and run.list_file.parent == run.notebook.parent:
-        return f"a list of {len(run.rows)} runs, to download above"
+        return f"a list of {len(run.rows)} lines, to download above"
     if run.list_file:
-        return f"a list of {len(run.rows)} runs, on this machine in `{paths.shown(run.list_file)}`"
-    return "none: it shows, and measures nothing that is compared"
+        return f"a list of {len(run.rows)} lines, on this machine in `{paths.shown(run.list_file)}`"
+    return "none: no number of this run is compared"
 
 
 def _heading(page: Path) -> str:
