@@ -11,7 +11,14 @@ from test_records import a_record
 from replication import __main__ as command
 from replication import notebooks, paths
 from replication.notebooks import RunFailed, run_notebook, unknown_parameters
-from replication.records import MIME, InvalidFile, parse_record, read_record, write_record
+from replication.records import (
+    MIME,
+    InvalidFile,
+    code_version,
+    parse_record,
+    read_record,
+    write_record,
+)
 
 PARAMETERS = "epochs = 2  # how often\ndata_root = 'data'\nlr = 1e-3\nresume = True\nlimit = None"
 

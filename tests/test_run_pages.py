@@ -229,7 +229,7 @@ def test_a_built_page_has_it_all_and_its_files_are_the_ones_that_ran(paper, tmp_
         f"import sys; sys.path.append({str(REPO / 'book/_ext')!r})\n"
         "extensions = ['myst_nb', 'sphinx_design', 'sphinx_external_toc', 'run_pages']\n"
         "nb_execution_mode = 'off'\nmyst_enable_extensions = ['colon_fence', 'deflist']\n"
-        "external_toc_exclude_missing = True\n")
+        "external_toc_exclude_missing = True\nhtml_sourcelink_suffix = ''\n")
     command = [sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-n", book, html]
     done = subprocess.run(command, capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(REPO)})
