@@ -3,6 +3,7 @@ SIZE ?= demo
 PYTHON ?= python3
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE_FLAGS ?=
+LAB_PORT ?= 8888
 PAGE := book/_build/html/index.html
 
 # A person's own Python or Jupyter settings must not shadow the packages and kernels of .venv.
@@ -23,9 +24,13 @@ book: setup  ## run the demo experiments and build the book (SIZE=tiny is the qu
 test: setup  ## run all tests, without network
 	@$(IN_VENV) OMP_NUM_THREADS=1 pytest -n $(JOBS) --maxprocesses 4 --dist loadgroup $(PYTEST_FLAGS)
 
+# The book's links lead to port 8888: a server that quietly took another would leave them dead.
 lab: setup  ## open the source notebooks in JupyterLab; library edits are picked up as you work
 	@$(IN_VENV) JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter" IPYTHONDIR="$(CURDIR)/jupyter/ipython" \
-		jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/book $(LAB_FLAGS)
+		jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/book \
+		--ServerApp.port=$(LAB_PORT) --ServerApp.port_retries=0 $(LAB_FLAGS) || { code=$$?; \
+		echo "Is port $(LAB_PORT) in use? End the server that has it, or take another port: make lab \
+	LAB_PORT=8889. The book's links to JupyterLab lead to port 8888." >&2; exit $$code; }
 
 lint: setup  ## check the style of all code
 	@$(IN_VENV) ruff check .

@@ -59,9 +59,7 @@ rule book:
 rule tables:
     input:
         map(executed, RUNS), "README.md", SETS, CHECKED,
-        [f"replication/{name}.py" for name in (
-            "report", "comparison", "dataset_pages", "check_pages", "result_pages", "metric_pages",
-            "against_code", "chapter_tables", "ranked_pages", "figures")],  # what writes them
+        sorted(str(p.relative_to(paths.ROOT)) for p in paths.ROOT.glob("replication/**/*.py")),
         [str(p.relative_to(paths.ROOT)) for p in [*paths.BOOK.glob("*/records/*.json"), *LISTED,
                                                   *sum(SPEEDS.values(), [])]],
         [str((p.folder / "paper.yml").relative_to(paths.ROOT)) for p in PAPERS.values()]

@@ -1,6 +1,5 @@
 """python -m replication run | keep | list | report | verify"""
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -71,7 +70,8 @@ def run(
     log: Annotated[bool, typer.Option("--log", help="show the notebook's own output")] = False,
 ) -> None:
     """Run one experiment; its notebook enters book/<paper>/runs only when all went well."""
-    from replication.notebooks import check_parameters, run_notebook, stamp_of
+    from replication.notebooks import check_parameters, run_notebook, source_hash, stamp_of
+    from replication.records import code_version, environment
 
     if size not in SIZES:
         raise ValueError(f"--size {size}: choose one of {', '.join(SIZES)}")
@@ -80,12 +80,15 @@ def run(
     parameters = own | _given(file or [], parameter or [])
     target = paths.user_path(out) if out else _output(name, paper, experiment)
     stamp = {"experiment": name if paper else "", "size": size, "parameters": parameters,
-             "source": hashlib.sha256(notebook.read_bytes()).hexdigest()}
+             "source": source_hash(notebook)}
     check_parameters(notebook, parameters)
     _check_needs(experiment)
     if not force and _is_done(stamp_of(target), stamp, target):
         typer.echo(f"done already: {paths.shown(target)} (--force runs it again)")
         return
+    made = environment()
+    stamp |= {"code": code_version().model_dump(),
+              "environment": {"python": made.python, "torch": made.packages.get("torch", "")}}
     record = run_notebook(
         notebook, parameters, target, experiment=experiment.name if experiment else "",
         needs_record=bool(experiment and experiment.record), stamp=stamp, log_output=log)

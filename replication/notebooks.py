@@ -6,6 +6,8 @@ appears only on success, stripped volatile metadata, and the run record beside t
 
 import ast
 import difflib
+import hashlib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,6 +81,24 @@ def notebook_parameters(notebook: str | Path) -> dict[str, Any]:
         raise RunFailed(f"{paths.shown(notebook)} has no cell tagged `parameters`")
     found = papermill.inspect_notebook(str(notebook))
     return {name: _literal(about["default"]) for name, about in found.items()}
+
+
+def explained_parameters(notebook: str | Path) -> dict[str, tuple[Any, str]]:
+    """Default value and comment of each parameter, for a page: what papermill cannot read is left
+    out without a warning."""
+    log = logging.getLogger("papermill")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        found = papermill.inspect_notebook(str(notebook))
+    finally:
+        log.setLevel(level)
+    return {name: (_literal(about["default"]), about["help"]) for name, about in found.items()}
+
+
+def source_hash(notebook: str | Path) -> str:
+    """What tells one state of a source notebook from another."""
+    return hashlib.sha256(Path(notebook).read_bytes()).hexdigest()
 
 
 def unknown_parameters(notebook: str | Path, names: Iterable[str]) -> dict[str, list[str]]:

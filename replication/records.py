@@ -125,10 +125,15 @@ class Environment(Strict):
 
 
 class Cost(Strict):
+    """What a run took. Energy is that of training alone, absent where the device tells nothing;
+    `energy_source` says whose counter it is."""
+
     seconds_train: float | None = Field(None, ge=0, allow_inf_nan=False)
     seconds_evaluate: float | None = Field(None, ge=0, allow_inf_nan=False)
     peak_memory_bytes: int | None = Field(None, ge=0)
     items_per_second: float | None = Field(None, ge=0, allow_inf_nan=False)
+    energy_joules: float | None = Field(None, ge=0, allow_inf_nan=False)
+    energy_source: str = ""
 
 
 def utc_now() -> str:

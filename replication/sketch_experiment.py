@@ -183,7 +183,8 @@ def record(e: Experiment, run: training.Run, results: Results, reported: Ranking
     rate = round(items * len(run.history) / seconds, 2) if seconds else None
     cost = records.Cost(seconds_train=round(seconds, 2), items_per_second=rate,
                         seconds_evaluate=round(seconds_evaluate, 2),
-                        peak_memory_bytes=training.peak_memory(e.fabric.device))
+                        peak_memory_bytes=training.peak_memory(e.fabric.device),
+                        **training.energy_cost(run, e.fabric.device))
     whole = getattr(e.config, "gallery", "all") == "all"
     made = records.RunRecord(
         paper=e.paper, experiment=e.sketch_set.name, parameters=asdict(e.config),

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from replication import paths
+from replication import energy, paths
 from replication.progress import bar
 
 
@@ -104,6 +104,21 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def energy_meter(device: torch.device) -> energy.Meter:
+    """Of the device that a run computes on."""
+    about = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    return energy.meter(device.type, f"GPU-{getattr(about, 'uuid', '')}")
+
+
+def energy_cost(run: "Run", device: torch.device) -> dict[str, float | str]:
+    """The cost's fields of energy, over all epochs of training, those before an interruption too;
+    empty where an epoch's is not known."""
+    if not run.joules or len(run.joules) < len(run.history) or None in run.joules:
+        return {}
+    return {"energy_joules": round(sum(run.joules), 1),
+            "energy_source": energy.SOURCES[device.type]}
+
+
 def given(config: type, namespace: dict, also: Sequence[str] = ()) -> dict:
     """A notebook's variables that are fields of `config`.
 
@@ -175,6 +190,7 @@ class Run:
     def __init__(self, folder: Path, key: dict):
         self.folder, self.key = Path(folder), json.loads(json.dumps(key, sort_keys=True))
         self.epoch, self.history, self.best, self._state = 0, [], {}, None
+        self.joules: list[float | None] = []  # of each epoch
         if self.checkpoint.exists():
             self._state = _load_checkpoint(self.checkpoint)
             if self._state["key"] != self.key:
@@ -204,13 +220,15 @@ class Run:
             optimizer.load_state_dict(self._state["optimizers"][name])
         self.epoch, self.history = self._state["epoch"], json.loads(self._state["history"])
         self.best = json.loads(self._state["best"])
+        self.joules = json.loads(self._state.get("joules", "[]"))
         _set_random_state(self._state["random"])
         self._state = None
 
     def save(self, modules: dict[str, nn.Module], optimizers: dict) -> None:
         """Writes the checkpoint under a temporary name and moves it into place."""
         state = {"key": self.key, "epoch": self.epoch, "history": json.dumps(self.history),
-                 "best": json.dumps(self.best), "random": _random_state(),
+                 "best": json.dumps(self.best), "joules": json.dumps(self.joules),
+                 "random": _random_state(),
                  "modules": {name: trainable(m) for name, m in modules.items()},
                  "optimizers": {name: o.state_dict() for name, o in optimizers.items()}}
         paths.save_file(self.checkpoint, lambda file: torch.save(state, file))
@@ -244,8 +262,9 @@ def fit(fabric: Fabric, run: Run, modules: dict[str, nn.Module], optimizers: dic
     is kept.
     """
     run.restore(modules, optimizers)
-    progress = progress and fabric.is_global_zero
+    progress, meter = progress and fabric.is_global_zero, energy_meter(fabric.device)
     for epoch in range(run.epoch, epochs):
+        meter.begin()
         began, sums, count = time.perf_counter(), {}, 0
         loader = batches_of(epoch)
         with bar(total=len(loader), label=f"epoch {epoch + 1}/{epochs}", unit="batch",
@@ -255,12 +274,15 @@ def fit(fabric: Fabric, run: Run, modules: dict[str, nn.Module], optimizers: dic
                 items = len(next(iter(batch.values())))
                 sums = {k: sums.get(k, 0) + items * v.detach() for k, v in terms.items()}
                 count += items
+                meter.poll()
                 if shown.update():
                     shown.set_postfix_str(f"loss {terms['loss'].item():.3f}", refresh=False)
         seconds = time.perf_counter() - began
+        joules = _joules(fabric, meter.joules())
         run.epoch = epoch + 1
         row = {"epoch": epoch + 1, **_means(fabric, sums, count), "seconds": seconds}
         if fabric.is_global_zero:
+            run.joules.append(joules)
             run.history.append(row | after_epoch(epoch))
             run.save(modules, optimizers)
         fabric.barrier()
@@ -274,6 +296,15 @@ def _means(fabric: Fabric, sums: dict[str, Tensor], count: int) -> dict[str, flo
     total = torch.stack([*sums.values(), torch.as_tensor(float(count), device=fabric.device)])
     total = fabric.all_reduce(total, reduce_op="sum") if fabric.world_size > 1 else total
     return dict(zip(sums, (total[:-1] / total[-1]).tolist(), strict=True))
+
+
+def _joules(fabric: Fabric, own: float | None) -> float | None:
+    """Joules of all GPUs; of a processor, which all processes share, the first process's."""
+    if fabric.world_size == 1 or fabric.device.type == "cpu":
+        return own
+    each = torch.tensor(math.nan if own is None else own, device=fabric.device)
+    total = fabric.all_reduce(each, reduce_op="sum").item()
+    return total if math.isfinite(total) else None
 
 
 def _step(step, batch: dict, epoch: int, number: int, run: Run) -> dict[str, Tensor]:

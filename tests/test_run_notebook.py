@@ -11,7 +11,14 @@ from test_records import a_record
 from replication import __main__ as command
 from replication import notebooks, paths
 from replication.notebooks import RunFailed, run_notebook, unknown_parameters
-from replication.records import MIME, InvalidFile, parse_record, read_record, write_record
+from replication.records import (
+    MIME,
+    InvalidFile,
+    code_version,
+    parse_record,
+    read_record,
+    write_record,
+)
 
 PARAMETERS = "epochs = 2  # how often\ndata_root = 'data'\nlr = 1e-3\nresume = True\nlimit = None"
 
@@ -160,7 +167,9 @@ def test_run_of_an_experiment_and_what_follows(experiments, capsys):
     code, text = called(capsys, "run", "clip_prompt/demo", "--size", "tiny", "-p", "lr", "1e-4")
     assert code == 0, text
     run = experiments / "runs" / "demo.ipynb"
-    assert notebooks.stamp_of(run)["parameters"] == {"epochs": 1, "lr": 1e-4}
+    stamp = notebooks.stamp_of(run)
+    assert stamp["parameters"] == {"epochs": 1, "lr": 1e-4}
+    assert stamp["code"] == code_version().model_dump() and stamp["environment"]["python"]
     assert read_record(run.with_suffix(".json")).experiment == "demo"
     before = run.stat().st_mtime_ns
     code, text = called(capsys, "run", "clip_prompt/demo", "--size", "tiny", "-p", "lr", "1e-4")

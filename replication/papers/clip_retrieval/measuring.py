@@ -157,7 +157,8 @@ def record(e: Experiment, run: training.Run, results: Results, started: str,
     cost = records.Cost(seconds_train=round(seconds, 2),
                         items_per_second=round(pairs / seconds, 2) if seconds else None,
                         seconds_evaluate=round(seconds_evaluate, 2),
-                        peak_memory_bytes=training.peak_memory(e.fabric.device))
+                        peak_memory_bytes=training.peak_memory(e.fabric.device),
+                        **training.energy_cost(run, e.fabric.device))
     return _written(results, e.config.dataset, asdict(e.config), e.config.seed, e.weights,
                     dataset_facts(e.test, len(e.train.images)), cost, e.fabric.device, started)
 

@@ -243,7 +243,8 @@ def record(e: Experiment, run: training.Run, results: Results, started: str,
     cost = records.Cost(seconds_train=round(seconds, 2),
                         items_per_second=round(pairs / seconds, 2) if seconds else None,
                         seconds_evaluate=round(seconds_evaluate, 2),
-                        peak_memory_bytes=training.peak_memory(e.retriever.fabric.device))
+                        peak_memory_bytes=training.peak_memory(e.retriever.fabric.device),
+                        **training.energy_cost(run, e.retriever.fabric.device))
     return written(results, e.config, e.weights, dataset_facts(e.val, len(e.train)), cost,
                    e.retriever.fabric.device, started)
 

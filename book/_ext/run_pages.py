@@ -1,0 +1,156 @@
+"""Executed notebooks as pages: what ran, its record and its links, above the notebook's own cells.
+
+Only what the page shows is changed. The file that readers download is the notebook as it ran.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from replication import paths, run_facts
+from replication.check_pages import plain
+from replication.published import read_papers
+from replication.run_facts import Run
+
+PAGE = re.compile(r"([^/]+)/(?:runs|records)/[^/]+")
+FOLDED = {"parameters": "The parameters' cell", "injected-parameters": "The parameters given",
+          "start": "Imports and the start of the run"}
+
+
+def links(run: Run) -> str:
+    """Where the notebook can be opened, and the files to save."""
+    opened = [run_facts.in_lab(run.notebook, run.paper, "Open in JupyterLab")]
+    saved = [(run.notebook, "Executed notebook")]
+    if run.record:
+        saved.append((run.record.path, "Record"))
+    if run.list_file and run.list_file.parent == run.notebook.parent:
+        saved.append((run.list_file, "List of runs"))
+    if run.source and run.source.is_file():
+        opened.append(run_facts.in_lab(run.source, run.paper, "Edit the source and run it anew"))
+        saved.append((run.source, "Source notebook"))
+    saved = [run_facts.download(file, run.paper, text) for file, text in saved]
+    return (f":::{{container}} run-links\n{' · '.join(opened)} (start `make lab` first)\n\n"
+            f"Download: {' · '.join(saved)}\n:::\n")
+
+
+def introduction(run: Run) -> str:
+    """What run this is, where it belongs, and the links."""
+    what = f"`{run.paper.name}/{run.experiment.name if run.experiment else run.notebook.stem}`"
+    title = plain(run.experiment.title) if run.experiment else ""
+    chapter = run.paper.folder / "index.md"
+    belongs = f", a run of the chapter [{_heading(chapter)}](/{run.paper.name}/index.md)" \
+        if chapter.is_file() else ""
+    said = f"{title}: {what}{belongs}" if title else f"{what}{belongs}"
+    return f"{said}.\n\n{links(run)}"
+
+
+def facts(run: Run) -> str:
+    """The record in about eight lines, all parameters folded away below."""
+    made = run.record.finished if run.record else \
+        run.rows.finished.max() if run.rows is not None else ""
+    weights = run.record.weights if run.record else None
+    told = {"Status": run_facts.status(run), "Data": run_facts.data(run),
+            "Changed": run_facts.changed(run),
+            "Starts from": f"{plain(weights.name)}, SHA-256 `{weights.sha256[:12]}`" if weights else
+            _after(run),
+            "Code": run_facts.commit(run), "Machine": plain(run_facts.machine(run)),
+            "Cost": run_facts.cost(run), "Finished": made.replace("T", " ").replace("Z", " UTC"),
+            "Record": _elsewhere(run)}
+    lines = [f"{term}\n: {text}\n" for term, text in told.items() if text]
+    return ("::::{container} run-facts\n" + "\n".join(lines) + f"\n{parameters(run)}{notes(run)}"
+            "::::\n")
+
+
+def parameters(run: Run) -> str:
+    """Every parameter with its value, its default where that is another, and its comment."""
+    lines = []
+    for name, value in run.parameters.items():
+        default, comment = run.explained.get(name, (value, ""))
+        was = "" if value == default else f" (default {run_facts.code(repr(default))})"
+        meaning = plain(comment).replace("|", "\\|")
+        lines.append(f"| `{name}` | {run_facts.code(repr(value))}{was} | {meaning} |")
+    table = "\n".join(["| parameter | value | meaning |", "| --- | --- | --- |", *lines])
+    return f":::{{dropdown}} All {len(lines)} parameters\n{table}\n:::\n"
+
+
+def notes(run: Run) -> str:
+    """What the record notes beside its numbers."""
+    if run.record is None or not run.record.notes:
+        return ""
+    listed = "\n".join(f"- {plain(note)}" for note in run.record.notes)
+    return f":::{{dropdown}} Notes\n{listed}\n:::\n"
+
+
+def _after(run: Run) -> str:
+    """The runs that this one needs, whose pages say more."""
+    needed = run.experiment.needs if run.experiment else []
+    pages = {name: run_facts.page_of(name, run.paper.folder.parent) for name in needed}
+    return ", ".join(f"[{name}](/{page})" if page else f"`{name}`" for name, page in pages.items())
+
+
+def _elsewhere(run: Run) -> str:
+    """Where the numbers are, of a notebook that has no record of its own."""
+    if run.record:
+        return ""
+    if run.list_file and run.list_file.parent == run.notebook.parent:
+        return f"a list of {len(run.rows)} lines, to download above"
+    if run.list_file:
+        return f"a list of {len(run.rows)} lines, on this machine in `{paths.shown(run.list_file)}`"
+    return "none: no number of this run is compared"
+
+
+def _heading(page: Path) -> str:
+    """The title of a page in Markdown."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return next((line[2:].strip() for line in lines if line.startswith("# ")), page.parent.name)
+
+
+# --------------------------------------------------------------------------------------- the page
+
+
+def with_header(notebook: dict, run: Run) -> dict:
+    """The notebook as its page shows it: title, introduction, contract, facts, then its cells; the
+    parameters, which the facts hold, and the imports are folded away."""
+    first, *rest = notebook["cells"]
+    title, _, contract = "".join(first["source"]).partition("\n")
+    first = {**first, "source": f"{title}\n\n{introduction(run)}\n{contract.strip()}\n"}
+    shown = {"cell_type": "markdown", "id": "run-facts", "metadata": {}, "source": facts(run)}
+    start = next((cell for cell in rest if cell["cell_type"] == "code" and not _part(cell)), None)
+    cells = [_folded(cell, "start" if cell is start else _part(cell)) for cell in rest]
+    return {**notebook, "cells": [first, shown, *cells]}
+
+
+def _part(cell: dict) -> str:
+    """Which of papermill's cells of parameters it is; empty for another cell."""
+    return next((tag for tag in cell["metadata"].get("tags", []) if tag in FOLDED), "")
+
+
+def _folded(cell: dict, part: str) -> dict:
+    """A cell whose source is folded away under a word for its part; as it is where it has none."""
+    if not part:
+        return cell
+    about = {"tags": [*cell["metadata"].get("tags", []), "hide-input"],
+             "mystnb": {"code_prompt_show": FOLDED[part], "code_prompt_hide": FOLDED[part]}}
+    return {**cell, "metadata": {**cell["metadata"], **about}}
+
+
+def read(app, docname: str, source: list[str]) -> None:
+    """Sphinx's `source-read`: puts the header into the text of an executed notebook."""
+    file = Path(app.env.doc2path(docname))
+    found = PAGE.fullmatch(docname)
+    if not found or file.suffix != ".ipynb":
+        return
+    paper = read_papers(app.srcdir).get(found[1])
+    if paper is None:
+        return
+    run = run_facts.run_of(file, paper)
+    for used in (paper.folder / "paper.yml", run.record and run.record.path, run.list_file):
+        if used:
+            app.env.note_dependency(str(used))
+    source[0] = json.dumps(with_header(json.loads(source[0]), run))
+
+
+def setup(app) -> dict:
+    """Listens to what is read."""
+    app.connect("source-read", read)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
