@@ -28,7 +28,9 @@ MIME = "application/vnd.replication.record+json"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
 
 Measured = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A finite number, zero or more."""
 Count = Annotated[int, Field(ge=0)]
+"""A whole number, zero or more."""
 
 
 class InvalidFile(ValueError):
@@ -86,6 +88,7 @@ class Metric(Strict):
 
     @property
     def label(self) -> str:
+        """What tells this number from the record's others."""
         parts = [self.metric, self.convention, self.variant, self.selection, self.protocol]
         return " ".join(filter(None, parts))
 
@@ -104,16 +107,22 @@ class Metric(Strict):
 
 
 class Weights(Strict):
+    """The weights a run starts from, and their hash."""
+
     name: str
     sha256: str
 
 
 class Code(Strict):
+    """Git commit of the project; clean: without changes beside it."""
+
     commit: str
     clean: bool
 
 
 class Environment(Strict):
+    """Versions and the machine."""
+
     python: str
     torch: str = ""
     cuda: str = ""
@@ -125,6 +134,8 @@ class Environment(Strict):
 
 
 class Cost(Strict):
+    """Seconds, bytes, and items (images or pairs, as the notebook says) a second of training."""
+
     seconds_train: float | None = Field(None, ge=0, allow_inf_nan=False)
     seconds_evaluate: float | None = Field(None, ge=0, allow_inf_nan=False)
     peak_memory_bytes: int | None = Field(None, ge=0)

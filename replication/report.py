@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication import against_code, chapter_tables, metric_pages, paths, result_pages
+from replication import (
+    against_code,
+    chapter_tables,
+    citing_pages,
+    command_pages,
+    metric_pages,
+    paths,
+    result_pages,
+)
 from replication.comparison import (
     FLOORS,
     STATUSES,
@@ -59,7 +67,8 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
             if picture:
                 file = book / "_generated" / f"{name}_{notebook.stem}.jpg"
                 written.append(paths.write_atomic(file, picture))
-    for pages in (result_pages, metric_pages, against_code, chapter_tables):
+    for pages in (result_pages, metric_pages, against_code, chapter_tables, command_pages,
+                  citing_pages):
         written += pages.write(book, papers, kept)
     written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
     if (book / "datasets").is_dir():
