@@ -29,7 +29,7 @@ TABLES += [f"book/_generated/{p.parts[-3]}_{p.stem}.md" for p in LISTED]
 SPEEDS = {name: report.speeds(name) for name in PAPERS}
 TABLES += [f"book/_generated/{name}_speed.md" for name, files in SPEEDS.items() if files]
 TABLES += [f"book/_generated/{page}.md" for page in (
-    "commands", "commands_data", "cite_book", "cite_papers")]
+    "commands", "commands_data", "cite_book", "cite_papers", "running_costs")]
 TABLES += ["book/_generated/datasets.md"]  # and the pieces of each set's page
 CHECKED = "result/datasets/doodles/report.json"
 SETS = [str(p.relative_to(paths.ROOT)) for folder, pattern in (
@@ -93,8 +93,8 @@ rule tables:
         map(executed, RUNS), "README.md", SETS, CHECKED,
         [f"replication/{name}.py" for name in (
             "report", "comparison", "dataset_pages", "check_pages", "result_pages", "metric_pages",
-            "against_code", "chapter_tables", "command_pages", "citing_pages", "__main__",
-            "figures")],  # what writes them
+            "against_code", "chapter_tables", "command_pages", "citing_pages", "running_pages",
+            "__main__", "figures")],  # what writes them
         "CITATION.cff", "book/references.bib", COMMANDS,
         [str(p.relative_to(paths.ROOT)) for p in [*paths.BOOK.glob("*/records/*.json"), *LISTED,
                                                   *sum(SPEEDS.values(), [])]],

@@ -15,6 +15,7 @@ from replication import (
     metric_pages,
     paths,
     result_pages,
+    running_pages,
 )
 from replication.comparison import (
     FLOORS,
@@ -68,7 +69,7 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
                 file = book / "_generated" / f"{name}_{notebook.stem}.jpg"
                 written.append(paths.write_atomic(file, picture))
     for pages in (result_pages, metric_pages, against_code, chapter_tables, command_pages,
-                  citing_pages):
+                  citing_pages, running_pages):
         written += pages.write(book, papers, kept)
     written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
     if (book / "datasets").is_dir():
