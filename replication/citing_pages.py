@@ -32,7 +32,7 @@ def book_bibtex(about: dict) -> str:
     authors = " and ".join(map(_author, about["authors"]))
     date = str(about.get("date-released", ""))
     fields = {"title": f"{{{about['title']}}}", "author": authors, "year": date[:4],
-              "version": about["version"], "doi": about.get("doi", ""),
+              "doi": about.get("doi", ""),
               "url": about.get("repository-code") or about.get("url", ""),
               "note": f"Version {about['version']}"}
     lines = [f"  {name.ljust(7)} = {{{value}}}" for name, value in fields.items() if value]

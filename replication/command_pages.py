@@ -32,9 +32,7 @@ def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecor
 
 def commands_markdown() -> str:
     """Every command of `python -m replication`: what it does, its usage, a line an option."""
-    from replication.__main__ import app
-
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(import_module("replication.__main__").app)
     return "\n\n".join(_command(name, command) for name, command in group.commands.items()) + "\n"
 
 
@@ -92,7 +90,7 @@ def help_text(name: str, main: Callable) -> str:
     """What `python -m data_prep.NAME --help` prints."""
     printed = io.StringIO()
     with (patch.object(sys, "argv", [f"python -m data_prep.{name}", "--help"]),
-          patch.dict(os.environ, {"COLUMNS": WIDTH}), redirect_stdout(printed)):
-        with suppress(SystemExit):
-            main()
+          patch.dict(os.environ, {"COLUMNS": WIDTH}), redirect_stdout(printed),
+          suppress(SystemExit)):
+        main()
     return printed.getvalue().strip()

@@ -9,7 +9,8 @@ from replication import paths
 from replication.published import Paper
 from replication.records import RunRecord
 
-COLUMNS = ("run", "data", "on", "training", "items a second", "measuring", "peak memory")
+COLUMNS = ("run", "data", "machine", "training", "items a second", "measuring", "peak memory")
+MACHINE = COLUMNS.index("machine")
 
 
 def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecord]]) -> list[Path]:
@@ -19,29 +20,35 @@ def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecor
 
 
 def costs_markdown(records: list[RunRecord]) -> str:
-    """A line a run, its record's own numbers; then whether any was made on a GPU."""
+    """A line a run, its record's own numbers; then where they were made."""
     if not records:
         return "No run yet.\n"
     ordered = sorted(records, key=lambda r: (r.dataset.kind != "demo", r.paper, r.experiment))
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *map(_line, ordered)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{devices_sentence(records)}\n"
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *map(_row, ordered)]
+    if len({machine(r) for r in records}) == 1:  # said below, once
+        rows = [row[:MACHINE] + row[MACHINE + 1:] for row in rows]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{table}\n\n{machines_sentence(records)}\n"
 
 
-def devices_sentence(records: list[RunRecord]) -> str:
-    """Which accelerators the records were made on."""
-    names = sorted({r.environment.device for r in records} - {"cpu"})
-    if not names:
-        return "None of these was made on a GPU: times there are not measured."
-    return f"On a GPU: {', '.join(names)}; the others on a CPU."
+def machine(record: RunRecord) -> str:
+    """The GPU's name, or the number of CPU cores."""
+    made = record.environment
+    return made.device if made.device != "cpu" else f"{made.cpu_count} CPU cores"
 
 
-def _line(record: RunRecord) -> tuple[str, ...]:
-    cost, machine = record.cost, record.environment
-    on = machine.device if machine.device != "cpu" else f"{machine.cpu_count} CPU cores"
+def machines_sentence(records: list[RunRecord]) -> str:
+    """Where the records were made, and whether any on a GPU."""
+    machines = ", ".join(sorted({machine(r) for r in records}))
+    measured = any(r.environment.device != "cpu" for r in records)
+    return f"Made on {machines}." + ("" if measured else " Times on a GPU are not measured.")
+
+
+def _row(record: RunRecord) -> tuple[str, ...]:
+    cost = record.cost
     return (f"`{record.paper}/{record.experiment}`",
-            f"{record.dataset.name} {record.dataset.split} ({record.dataset.kind})", on,
-            _time(cost.seconds_train), _rate(cost.items_per_second),
+            f"{record.dataset.name} {record.dataset.split} ({record.dataset.kind})",
+            machine(record), _time(cost.seconds_train), _rate(cost.items_per_second),
             _time(cost.seconds_evaluate), _memory(cost.peak_memory_bytes))
 
 

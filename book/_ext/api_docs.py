@@ -15,6 +15,7 @@ from pathlib import Path
 from textwrap import dedent
 
 LIBRARY = "replication"
+LONG = 160  # characters of a constant's source
 NAME = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 PLAIN = re.compile(r"[A-Za-z_][\w.]*(\(\))?")
 
@@ -41,6 +42,28 @@ def found(name: str, scope: dict) -> str | None:
     return f"{thing.__module__}.{thing.__qualname__}" if public and inside else None
 
 
+def prose(text: str, replaced) -> str:
+    """A docstring as reST: its backticks are `replaced`, and an @ makes no address of mAP@200."""
+    parts = NAME.split(text)  # text, name, text, name, ..., text
+    return "".join(replaced(NAME.match(f"`{part}`")) if i % 2 else part.replace("@", r"\@")
+                   for i, part in enumerate(parts))
+
+
+def code(match: re.Match) -> str:
+    """A name as code."""
+    return f"``{match[1]}``"
+
+
+def assigned(name: str) -> str:
+    """The source of a module's constant, empty where it is long: `Rows = Callable[...]`."""
+    module, _, constant = name.rpartition(".")
+    for node in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == constant:
+            written = re.sub(r"(['\"]) ", r"\1", ast.unparse(node).replace("'", '"'))
+            return written if len(written) < LONG else ""
+    return ""
+
+
 def has_fields(thing: object) -> bool:
     """Whether it is a class whose annotations are its fields."""
     return inspect.isclass(thing) and (dataclasses.is_dataclass(thing)
@@ -61,7 +84,7 @@ def fields(thing: type) -> list[str]:
         if isinstance(node, ast.AnnAssign) and not node.target.id.startswith("_"):
             written = re.sub(r"(['\"]) ", r"\1", ast.unparse(node).replace("'", '"'))
             said = beside.get(node.end_lineno, "")
-            lines.append(f"- ``{written}``" + (f": {said}" if said else ""))
+            lines.append(f"- ``{written}``" + (f": {prose(said, code)}" if said else ""))
     return lines
 
 
@@ -69,11 +92,14 @@ def show_docstring(app, what, name, obj, options, lines: list[str]) -> None:
     """Rewrites a docstring in place."""
     module = sys.modules.get(getattr(obj, "__module__", None) or name) or sys.modules.get(name)
     own = set(getattr(getattr(obj, "__code__", None), "co_varnames", ()))
-    lines[:] = NAME.sub(lambda m: linked(m, vars(module) if module else {}, own),
-                        "\n".join(lines)).splitlines()
+    scope = vars(module) if module else {}
+    lines[:] = prose("\n".join(lines), lambda name: linked(name, scope, own)).splitlines()
+    if what == "module":
+        lines[:0] = [f"``{name}``", ""]
+    if what == "data" and (written := assigned(name)):
+        lines += ["", f"``{written}``", ""]
     if what == "class" and has_fields(obj):
-        listed = "\n".join(fields(obj))
-        lines += ["", *NAME.sub(r"``\1``", listed).splitlines(), ""]
+        lines += ["", *fields(obj), ""]
 
 
 def show_signature(app, what, name, obj, options, signature, returns):
