@@ -40,6 +40,7 @@ def test_options_stand_with_what_they_do_and_their_default(commands):
     assert re.search(r"- `--near`: bits of 64 .*\(default `4`\)\.", verify)
     assert "- `--size`: demo, or tiny for the smallest run (default `demo`)." in \
         section(commands, "run")
+    assert "(default ``)" not in commands
     assert "False" not in commands and "None" not in commands and str(paths.ROOT) not in commands
 
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -107,9 +108,14 @@ def test_entries_of_the_papers_are_those_of_the_bibliography(tmp_path):
 
 
 def test_one_entry_is_cut_out_whole():
-    text = "@a{one,\n  t = {x}\n}\n\n@b{one.two,\n  t = {y {z}},\n  u = {w}\n}\n"
+    text = "@b{one.two,\n  t = {y {z}},\n  u = {w}\n}\n\n@a{one,\n  t = {x}\n}\n"
     assert citing_pages.entry(text, "one") == "@a{one,\n  t = {x}\n}"
     assert citing_pages.entry(text, "one.two") == "@b{one.two,\n  t = {y {z}},\n  u = {w}\n}"
+
+
+def test_what_cites_nothing_is_left_out():
+    paper = SimpleNamespace(title="Weights of the demos", citation="", cells=["one"])
+    assert citing_pages.papers_markdown({"pretrain": paper}, "") == ""
 
 
 def test_a_missing_entry_is_named():
