@@ -1,5 +1,7 @@
 """The graph: data -> experiments -> tables -> book. Rules call what a person would type."""
 
+import re
+import shlex
 from pathlib import Path
 
 from replication import paths, published, report
@@ -13,12 +15,21 @@ DRAWN = f"{DATA}/.doodles-drawn"  # the folder itself must not be made before it
 PAPERS = published.read_papers()
 RUNS = {f"{paper.name}/{e.name}": (paper, e) for paper in PAPERS.values()
         for e in paper.experiments if e.demo}
+ALL = {f"{paper.name}/{e.name}": (paper, e) for paper in PAPERS.values() for e in paper.experiments}
+ASKED = {name: pair for name, pair in ALL.items() if name not in RUNS}  # only when a person asks
+CHOSEN = [name for name in str(config.get("papers", "")).split(",") if name] or list(PAPERS)
+if unknown := set(CHOSEN) - set(PAPERS):
+    raise ValueError(f"papers={','.join(sorted(unknown))}: choose from {', '.join(PAPERS)}")
+DEVICES = int(config.get("devices", 1))
+ROOTS = ("data_root", "data_path", "dataset_root")  # what the papers' codes call the folder of sets
 TABLES = [f"book/_generated/{name}_{table}.md" for name, paper in PAPERS.items() if paper.cells
           for table in ("published", "demo", "subset", "deviations", "conventions")]
 LISTED = [p for name in PAPERS for p in report.listed_runs(paths.BOOK, name)]
 TABLES += [f"book/_generated/{p.parts[-3]}_{p.stem}.md" for p in LISTED]
 SPEEDS = {name: report.speeds(name) for name in PAPERS}
 TABLES += [f"book/_generated/{name}_speed.md" for name, files in SPEEDS.items() if files]
+TABLES += [f"book/_generated/{page}.md" for page in (
+    "commands", "commands_data", "cite_book", "cite_papers", "running_costs")]
 TABLES += ["book/_generated/datasets.md"]  # and the pieces of each set's page
 CHECKED = "result/datasets/doodles/report.json"
 SETS = [str(p.relative_to(paths.ROOT)) for folder, pattern in (
@@ -29,14 +40,23 @@ SETS = [str(p.relative_to(paths.ROOT)) for folder, pattern in (
 CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css")
             for p in paths.BOOK.rglob(pattern)
             if not {"_build", "_generated", "runs", ".ipynb_checkpoints"} & set(p.parts)]
+LIBRARY = [str(p.relative_to(paths.ROOT)) for folder in ("replication", "book/_ext")  # its reference
+           for p in (paths.ROOT / folder).rglob("*.py")]
+COMMANDS = [str(p.relative_to(paths.ROOT)) for p in (paths.ROOT / "data_prep").glob("*.py")]
 
 
 def executed(name):
     return f"book/{name.replace('/', '/runs/')}.ipynb"
 
 
+def one_of(names):
+    """What a rule's wildcard `paper` has to match, so that the rule makes these experiments only."""
+    runs = "|".join(re.escape(name.replace("/", "/runs/")) for name in names)
+    return rf"(?=(?:{runs})\.ipynb$)[^/]+"
+
+
 def inputs(wildcards):
-    paper, experiment = RUNS[f"{wildcards.paper}/{wildcards.name}"]
+    paper, experiment = ALL[f"{wildcards.paper}/{wildcards.name}"]
     files = [experiment.notebook, experiment.parameters_file]
     return [str((paper.folder / f).relative_to(paths.ROOT)) for f in files if f] + [
         executed(name) for name in experiment.needs]
@@ -47,9 +67,21 @@ def parameters(wildcards):
     return str(paper.parameters(experiment) | (experiment.tiny if SIZE == "tiny" else {}))
 
 
+def machine(wildcards):
+    """-p for what the command line of snakemake says: the folder of sets, and devices."""
+    from replication import notebooks  # slow to import, and only this needs it
+
+    paper, experiment = ALL[f"{wildcards.paper}/{wildcards.name}"]
+    known = notebooks.notebook_parameters(paper.folder / experiment.notebook)
+    given = {name: Path(config["data_root"]).absolute() for name in ROOTS if "data_root" in config}
+    given |= {"devices": DEVICES} if DEVICES > 1 else {}
+    return " ".join(f"-p {name} {shlex.quote(str(value))}" for name, value in given.items()
+                    if name in known)
+
+
 rule book:
     input:
-        "_config.yml", CHAPTERS, TABLES, map(executed, RUNS),
+        "_config.yml", CHAPTERS, LIBRARY, TABLES, map(executed, RUNS),
         "book/_generated/doodles.png", "book/_generated/state.md"
     output: "book/_build/html/index.html"
     log: "book/_build/sphinx.log"
@@ -60,6 +92,7 @@ rule tables:
     input:
         map(executed, RUNS), "README.md", SETS, CHECKED,
         sorted(str(p.relative_to(paths.ROOT)) for p in paths.ROOT.glob("replication/**/*.py")),
+        "CITATION.cff", "book/references.bib", COMMANDS,
         [str(p.relative_to(paths.ROOT)) for p in [*paths.BOOK.glob("*/records/*.json"), *LISTED,
                                                   *sum(SPEEDS.values(), [])]],
         [str((p.folder / "paper.yml").relative_to(paths.ROOT)) for p in PAPERS.values()]
@@ -70,9 +103,25 @@ rule tables:
 rule experiment:
     input: inputs, DRAWN
     output: "book/{paper}/runs/{name}.ipynb"
+    wildcard_constraints: paper=one_of(RUNS)
     params: size=SIZE, own=parameters
     threads: workflow.cores  # one at a time: each uses every core
     shell: "python -m replication run {wildcards.paper}/{wildcards.name} --size {params.size} --force"
+
+
+rule asked:
+    input: inputs
+    output: "book/{paper}/runs/{name}.ipynb"
+    wildcard_constraints: paper=one_of(ASKED)
+    params: of=machine
+    threads: int(config.get("threads", 8))
+    resources:
+        gpu=DEVICES, mem_mb=32000, runtime=1440  # megabytes, minutes: wishes, not measurements
+    shell: "python -m replication run {wildcards.paper}/{wildcards.name} {params.of} --force"
+
+
+rule published:
+    input: [executed(name) for name, (paper, e) in ALL.items() if e.targets and paper.name in CHOSEN]
 
 
 rule doodles:

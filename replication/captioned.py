@@ -42,6 +42,7 @@ LAYOUT = {
 }
 PARTIAL = "allow_partial=True takes what is there and calls it a subset"
 Entry = tuple[str, list[str]]  # an image's file name, its captions in order
+"""An image's file name and its captions, in their order."""
 
 
 @dataclass(frozen=True)

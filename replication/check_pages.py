@@ -136,10 +136,12 @@ def plain(text: str) -> str:
 
 
 def number(count: int | None, absent: str = "not stated") -> str:
+    """A count with thousands apart, or `absent`."""
     return absent if count is None else f"{count:,}"
 
 
 def sentence(text: str, capital: bool = True) -> str:
+    """A text with a full stop, a capital first unless told otherwise."""
     text = " ".join(text.split())
     text = text[0].upper() + text[1:] if capital else text
     return text if text.endswith((".", "?")) else f"{text}."

@@ -37,6 +37,7 @@ CIRCO = Convention("circo", "The authors' evaluation.py: the sum of the precisio
                    "truths within the top k, divided by min(k, ground truths).",
                    ap_denominator="min_k")
 Ranking = Int64[np.ndarray, "query k"] | Int64[Tensor, "query k"]
+"""Gallery indices of each query's best k, best first."""
 
 
 @dataclass(frozen=True)

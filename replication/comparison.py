@@ -15,6 +15,7 @@ from replication.published import FREE_PARAMETERS, Cell, Experiment, Paper
 from replication.records import Metric, RunRecord, read_records
 
 STATUSES = ("matched", "higher", "lower", "not comparable", "not run")
+"""What can become of a published number."""
 COLUMNS = ["id", "quoted", "table", "method", "variant", "dataset", "split", "protocol",
            "metric", "convention", "published", "reproduced", "spread", "seeds", "difference",
            "tolerance", "status", "reason", "counts", "run"]

@@ -58,6 +58,7 @@ class Query(NamedTuple):
 
 
 Part = tuple[dict[str, str], list[Query]]  # image name -> its place without a suffix; the queries
+"""Image name to its place without a suffix; the queries."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ TOP_FASHION = (10, 50)
 SUBMITTED = {"recall": 50, "recall_subset": 3}  # metric of a submission -> names a query
 VERSION = "rc2"
 Scores = Float[Tensor, "query gallery"] | Callable[[slice], Float[Tensor, "chunk gallery"]]
+"""Higher is better: a matrix, or a function from a slice of queries to their rows."""
 Rows = Int64[np.ndarray, " query"] | Int64[Tensor, " query"]
+"""One gallery index a query."""
 
 
 @dataclass(frozen=True)

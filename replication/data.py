@@ -46,6 +46,7 @@ class Images:
         return len(self.files)
 
     def path(self, index: int) -> Path:
+        """The file of one picture."""
         return self.folder / self.files[index]
 
     def where(self, keep: np.ndarray, classes: tuple[str, ...]) -> "Images":
@@ -75,9 +76,11 @@ class Split:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
         return self.sketch.classes
 
     def only(self, classes: tuple[str, ...]) -> "Split":
+        """The same split with some of its classes only."""
         chosen = {self.classes.index(name) for name in classes}
         keep = [np.isin(images.labels, list(chosen)) for images in (self.sketch, self.photo)]
         return Split(self.sketch.where(keep[0], classes), self.photo.where(keep[1], classes))
@@ -188,6 +191,7 @@ def manifest_hash(folder: Path, splits: dict[str, Split]) -> str:
 
 
 def shortlist(names: list[str], most: int = 12) -> str:
+    """The first names, and how many more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -213,6 +217,7 @@ def cached_pixels(images: Images, preprocess: Preprocess, *, progress: bool = Tr
 
 
 def cache_key(images: Images, preprocess: Preprocess) -> str:
+    """What cached pixels depend on: preprocessing, and each file's name, size and time."""
     digest = hashlib.sha256(preprocess.pixel_key().encode())
     for index, file in enumerate(images.files):
         stat = images.path(index).stat()

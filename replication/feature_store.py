@@ -79,6 +79,7 @@ class FeatureStore:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of one image's features, float16."""
         return self.tokens * self.width * 2
 
     def whole(self) -> bool:

@@ -29,6 +29,7 @@ class Part:
 
     @property
     def name(self) -> str:
+        """As `train/sketch`."""
         return f"{self.split}/{self.domain}"
 
     @property

@@ -22,7 +22,10 @@ from torch import Tensor
 ABSENT = torch.iinfo(torch.int32).max  # pads `Ranks.ranks`: beyond every real rank
 BLOCK = 32  # rows a thread sorts at once: 2 MB of scores on Sketchy
 SKETCH_METRICS = ("mAP@all", "mAP@200", "P@100", "P@200")
+"""What the sketch papers report."""
 Relevance = Bool[Tensor, "query gallery"] | Sequence[np.ndarray]
+"""Which gallery items are right for each query: a mask, or for each query an array of their gallery
+indices."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +288,7 @@ CLIP_PROMPT = Convention(
     ap_denominator="hits",
     empty="zero",
 )
+"""ClipPrompt's numbers."""
 CLIP_PROMPT_TORCHMETRICS_1_8 = replace(
     CLIP_PROMPT,
     name="clip_prompt_torchmetrics_1_8",
@@ -292,12 +296,14 @@ CLIP_PROMPT_TORCHMETRICS_1_8 = replace(
     "relevant, in average precision and in precision.",
     positive_scores_only=True,
 )
+"""What the same code gives since a library's definition changed."""
 ACNET = Convention(
     "acnet",
     "Official code: VOC-interpolated within the top k, divided by min(k, positives); P@k over k.",
     ap_denominator="min_k",
     ap_interpolation="voc",
 )
+"""ACNet's numbers."""
 ZSE_SBIR = replace(
     ACNET,
     name="zse_sbir",
@@ -305,15 +311,18 @@ ZSE_SBIR = replace(
     precision_denominator="min_k",
     precision_window="min_k",
 )
+"""ZSE-SBIR's numbers."""
 COMMON = Convention(
     "trec",
     "trec_eval's map, map_cut_k and P_k: divided by all positives, P@k over k. The same for "
     "every paper here, so their numbers can be compared.",
 )
+"""One for all papers, so that they can be compared."""
 CONVENTIONS = {
     convention.name: convention
     for convention in (CLIP_PROMPT, CLIP_PROMPT_TORCHMETRICS_1_8, ACNET, ZSE_SBIR, COMMON)
 }
+"""Every convention by its name."""
 
 
 def summary(

@@ -20,9 +20,12 @@ FREE_PARAMETERS = frozenset({
     "seed", "data_root", "save_root", "cache_root", "device", "devices", "num_workers", "workers",
     "weights_path", "checkpoint", "progress", "chunk_size", "compile", "channels_last",
     "accelerator", "precision"})
+"""Parameters that say where and how fast a run goes, not what is measured."""
 
 
 class OfficialCode(Strict):
+    """A public code of a paper; `commit` is the one that was read."""
+
     name: str
     url: str
     commit: str = ""
@@ -79,6 +82,8 @@ class Experiment(Strict):
 
 
 class Tolerance(Strict):
+    """By how many points a reproduced number may differ, fixed before any run, and why."""
+
     points: float = Field(ge=0)
     reason: str
 
@@ -104,7 +109,7 @@ class TestSet(Strict):
 
 
 class Paper(Strict):
-    """A paper.yml. `method` is the name by which the field knows what it replicates."""
+    """What one paper.yml says. `method` is the name by which the field knows what it replicates."""
 
     title: str
     method: str = ""
@@ -121,10 +126,12 @@ class Paper(Strict):
 
     @property
     def folder(self) -> Path:
+        """The paper's folder in the book."""
         return self._path.parent
 
     @property
     def name(self) -> str:
+        """The folder's name."""
         return self.folder.name
 
     @model_validator(mode="after")

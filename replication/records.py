@@ -28,7 +28,9 @@ MIME = "application/vnd.replication.record+json"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
 
 Measured = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A finite number, zero or more."""
 Count = Annotated[int, Field(ge=0)]
+"""A whole number, zero or more."""
 
 
 class InvalidFile(ValueError):
@@ -86,6 +88,7 @@ class Metric(Strict):
 
     @property
     def label(self) -> str:
+        """What tells this number from the record's others."""
         parts = [self.metric, self.convention, self.variant, self.selection, self.protocol]
         return " ".join(filter(None, parts))
 
@@ -104,16 +107,22 @@ class Metric(Strict):
 
 
 class Weights(Strict):
+    """The weights a run starts from, and their hash."""
+
     name: str
     sha256: str
 
 
 class Code(Strict):
+    """Git commit of the project; clean: without changes beside it."""
+
     commit: str
     clean: bool
 
 
 class Environment(Strict):
+    """Versions and the machine."""
+
     python: str
     torch: str = ""
     cuda: str = ""
@@ -125,7 +134,8 @@ class Environment(Strict):
 
 
 class Cost(Strict):
-    """What a run took. Energy is that of training alone, absent where the device tells nothing;
+    """What a run took: seconds, bytes, and items (images or pairs, as the notebook says) a second
+    of training. Energy is that of training alone, absent where the device tells nothing;
     `energy_source` says whose counter it is."""
 
     seconds_train: float | None = Field(None, ge=0, allow_inf_nan=False)

@@ -10,10 +10,13 @@ import pandas as pd
 from replication import (
     against_code,
     chapter_tables,
+    citing_pages,
+    command_pages,
     metric_pages,
     paths,
     ranked_pages,
     result_pages,
+    running_pages,
 )
 from replication.comparison import (
     FLOORS,
@@ -68,7 +71,8 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
             if picture:
                 file = book / "_generated" / f"{name}_{notebook.stem}.jpg"
                 written.append(paths.write_atomic(file, picture))
-    for pages in (result_pages, metric_pages, against_code, chapter_tables, ranked_pages):
+    for pages in (result_pages, metric_pages, against_code, chapter_tables, ranked_pages,
+                  command_pages, citing_pages, running_pages):
         written += pages.write(book, papers, kept)
     written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
     if (book / "datasets").is_dir():

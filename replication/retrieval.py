@@ -29,7 +29,10 @@ from replication.metrics import (
 )
 
 Rows = Callable[[slice], Relevance]
+"""A function from a slice of queries to what is relevant for them."""
 Mask = Bool[Tensor, "query gallery"] | Callable[[slice], Bool[Tensor, "chunk gallery"]]
+"""Which gallery items a query may see, or is answered by: a mask, or a function from a slice to its
+rows."""
 PRODUCTS = 2**21  # that `max_scorer` holds at once, 8 MB
 
 

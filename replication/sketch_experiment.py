@@ -40,6 +40,7 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
+        """Where the run's checkpoint, log and weights lie."""
         return paths.user_path(self.config.save_root) / self.name
 
     @property
@@ -65,6 +66,7 @@ class Experiment:
         return {"unseen": self.sketch_set.val, **held_out}
 
     def write_weights(self, file: Path) -> None:
+        """Writes the trainable weights with the facts that reading them checks."""
         training.write_weights(self.model, self.about, file)
 
     def load(self, selection: str) -> None:

@@ -30,6 +30,7 @@ from replication.training import Run, write_tensors
 from replication.transforms import Preprocess, read_image
 
 Encoder = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b d"]]
+"""A function from a batch of normalised pixels to embeddings."""
 ALL_CONVENTIONS = tuple(CONVENTIONS.values())
 
 
@@ -41,10 +42,12 @@ class Ranking(ABC):
 
     @property
     def query_labels(self) -> Int64[Tensor, " q"]:
+        """Each sketch's class."""
         return torch.from_numpy(self.split.sketch.labels)
 
     @property
     def gallery_labels(self) -> Int64[Tensor, " g"]:
+        """Each photo's class."""
         return torch.from_numpy(self.split.photo.labels)
 
     @abstractmethod
@@ -64,9 +67,11 @@ class Embedded(Ranking):
     gallery: Float[Tensor, "g d"]
 
     def scores(self, rows: slice | list[int]) -> Float[Tensor, "chunk g"]:
+        """Cosines of some sketches with every photo."""
         return retrieval.cosine_scorer(self.query, self.gallery)(rows)
 
     def tensors(self) -> dict[str, Tensor]:
+        """Both sides' embeddings."""
         return {"query": self.query, "gallery": self.gallery}
 
 
@@ -81,9 +86,11 @@ class Scored(Ranking):
     keep: bool = True
 
     def scores(self, rows: slice | list[int]) -> Float[Tensor, "chunk g"]:
+        """Rows of the matrix."""
         return self.matrix[rows]
 
     def tensors(self) -> dict[str, Tensor]:
+        """The matrix, where it is kept."""
         return {"scores": self.matrix} if self.keep else {}
 
 

@@ -199,6 +199,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
+        """The file from which a killed run continues."""
         return self.folder / "checkpoint.pt"
 
     def _move_aside(self) -> None:
@@ -246,6 +247,7 @@ class Run:
             self.best[selection] = {"value": value, "epoch": self.epoch}
 
     def weights(self, selection: str) -> Path:
+        """The file of a selection's weights."""
         return self.folder / f"{selection}.safetensors"
 
 
@@ -319,6 +321,7 @@ def _step(step, batch: dict, epoch: int, number: int, run: Run) -> dict[str, Ten
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """A batch on the device, copied without waiting."""
     return {k: v.to(device, non_blocking=True) for k, v in batch.items()}
 
 
@@ -337,6 +340,8 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trainable(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Sets the trainable parameters and the buffers; ValueError names what is absent or of another
+    shape."""
     module = _unwrapped(module)
     own = dict(module.named_parameters()) | dict(module.named_buffers())
     wrong = [k for k, v in state.items() if k not in own or own[k].shape != v.shape]

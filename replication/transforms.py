@@ -20,6 +20,7 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 NORMALISATIONS = {"imagenet": IMAGENET, "clip": CLIP, "half": HALF}
 
 Resize = Literal["squash", "shortest", "crop", "pad", "ink", "targetpad", "squarepad"]
+"""How a picture of any shape becomes square; see `Preprocess`."""
 INK = 300  # sum of a pixel's channels up to which it is a stroke, not paper
 FAINTEST = 60  # least range of such sums in a picture that has strokes at all
 
@@ -95,6 +96,7 @@ class Preprocess:
         return f"{self.size}-{self.resize}-{self.interpolation}{ratio}"
 
     def digest(self) -> str:
+        """Hash of every rule that decides pixels."""
         fields = asdict(self)
         if "targetpad" not in (self.resize, self.sketch_resize):
             del fields["ratio"]  # decides nothing: other rules keep the digests of kept records

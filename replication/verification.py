@@ -19,6 +19,7 @@ from replication.retrieval import (
 )
 
 TOLERANCE = 1e-4  # points, ranks
+"""Points, or ranks, by which a recomputed metric may differ."""
 CHUNK = 256  # composed queries whose scores are held at once
 HALF = "half-precision scores"  # a protocol that ends so differs in nothing but the scores
 AGREES, DIFFERS, UNVERIFIABLE = "agrees", "differs", "not verifiable"

@@ -54,6 +54,7 @@ class Encoded:
 
     @property
     def n_cut(self) -> int:
+        """Captions that did not fit."""
         return int(self.cut.sum())
 
 

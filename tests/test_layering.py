@@ -11,7 +11,7 @@ LIBRARY = Path(__file__).resolve().parent.parent / "replication"
 TORCH_FREE = ["report", "comparison", "records", "published", "notebooks", "paths", "datasets",
               "dataset_pages", "check_pages", "pictures", "figures", "result_pages",
               "metric_pages", "against_code", "chapter_tables", "ranked_pages", "energy",
-              "run_facts"]
+              "run_facts", "command_pages", "citing_pages", "running_pages"]
 # What brings torch in when it is imported.
 TORCH = {"torch", "torchvision", "open_clip", "timm", "torchmetrics", "lightning_fabric",
          "lightning", "transformers"}

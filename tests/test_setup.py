@@ -376,7 +376,7 @@ def test_conda_environment_installs_the_lock_and_the_project(repo):
 def test_citation_file_has_what_its_format_requires(repo, project):
     citation = yaml.safe_load((repo / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0"
-    assert citation["title"] == "Image Retrieval Replication Book"
+    assert citation["title"] == "Image Retrieval, Replicated"
     assert citation["message"]
     assert all(author.keys() <= {"name", "website"} for author in citation["authors"])
     assert citation["version"] == project["project"]["version"]

@@ -87,6 +87,7 @@ SWITCHES = {
     "as the authors' code": {"towers": "shared", "cls_weight": 0.0, "triplet_margin": 0.2,
                              "resize": "pad"},
 }
+"""Where paper and codes part, each as the fields that switch it."""
 
 
 class ClipPrompt(nn.Module):
@@ -142,6 +143,7 @@ class ClipPrompt(nn.Module):
 
     @property
     def class_scale(self) -> Tensor:
+        """What multiplies the class cosines: CLIP's own parameter, or its exponential."""
         scale = self.clip_model.logit_scale.detach()
         return scale.exp() if self.scale_rule == "exponential" else scale
 

@@ -87,6 +87,7 @@ class Config:
 
     @property
     def photos_needed(self) -> int:
+        """Fewest photos that an unseen class must have to be measured."""
         rule = TUBERLIN_PHOTOS if self.data_name == "tuberlin" else 0
         return rule if self.min_photos < 0 else self.min_photos
 
@@ -109,6 +110,7 @@ SWITCHES = {
     "one learning rate": {"extractor_lr": 1e-3, "discriminator_lr": 1e-3},
     "no warm-up": {"warmup": 0},
 }
+"""Where paper and code part, each as the fields that switch it."""
 TRIPLET, ALONE, TWO_STAGE = ({"loss_type": "triplet"}, {"synthesis": "none"},
                              {"synthesis": "two-stage"})
 ABLATIONS = {
@@ -134,3 +136,4 @@ ABLATIONS = {
     **{f"channels {n}": {"channels": n} for n in (4, 16, 32, 64)},
     **{f"residual blocks {n}": {"blocks": n} for n in (4, 6, 9)},
 }
+"""The paper's ablations, each as the fields that make it."""

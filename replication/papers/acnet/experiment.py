@@ -121,6 +121,7 @@ class Pairs(data.Triplets):
 
     @cached_property
     def mirrored(self) -> Bool[np.ndarray, "s 2"]:
+        """Whether each sketch and photo of this epoch is flipped, half of them."""
         return np.random.default_rng([self.seed, self.epoch, 1]).random((len(self), 2)) < 0.5
 
     def __getitems__(self, rows: list[int]) -> dict[str, Tensor]:

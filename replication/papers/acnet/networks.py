@@ -24,6 +24,7 @@ class ResidualBlock(nn.Module):
                                   *_conv(channels, channels, 3, reflect=True)[:-1])
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The features, with what the block adds."""
         return x + self.conv(x)
 
 
@@ -43,6 +44,7 @@ class Generator(nn.Module):
                                       nn.Tanh())
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Photo-like images of the sketches' size, in -1..1."""
         return self.out_conv(self.up_sample(self.convs(self.down_sample(self.in_conv(images)))))
 
 
@@ -64,6 +66,7 @@ class Discriminator(nn.Module):
                              nn.LeakyReLU(0.2, inplace=True))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 i j"]:
+        """How real each patch looks; high: a photo."""
         return self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(images)))))
 
 
@@ -79,6 +82,8 @@ class Extractor(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> "Extractor":
+        """Training mode for all but batch normalisation, whose statistics stay those of ImageNet.
+        """
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -91,6 +96,7 @@ class Extractor(nn.Module):
         return [p for p in self.parameters() if p not in last]
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Embeddings of unit length, float32."""
         return F.normalize(self.backbone(images).float(), dim=-1)
 
 

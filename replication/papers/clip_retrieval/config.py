@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 # The readme's nine models, by its names.
 MODELS = ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14",
           "ViT-L/14@336px")
+"""OpenAI's nine models."""
 FILES = (".safetensors", ".pt", ".pth", ".bin")
 RAW = "{}"  # a prompt that leaves the caption as it is
 WHERE = ("dataset_root", "checkpoint_path", "experiments", "name", "num_workers", "accelerator",
@@ -83,6 +84,7 @@ SWITCHES = {
     "prompt: a photo of": {"prompt": "a photo of {}"},
     "mirrored images": {"flip": True},
 }
+"""Where readme and code part, each as the fields that switch it."""
 SWITCH_BASE = "as stated"
 SWITCH_METRIC = ("mean_R@1", "image_text")  # what their table shows
 

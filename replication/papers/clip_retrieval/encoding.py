@@ -30,6 +30,7 @@ class Embedded:
     owner: Int64[np.ndarray, " caption"]
 
     def ranks(self, n_folds: int = 1, half: bool = False) -> ImageTextRanks:
+        """Ranks in both directions; half: scores rounded to float16 first."""
         return image_text_ranks(self.images, self.texts, self.owner, n_folds=n_folds, half=half)
 
     def save(self, file: Path, about: dict) -> Path:
@@ -96,6 +97,7 @@ class Encoder:
 
     @property
     def model(self) -> nn.Module:
+        """The CLIP."""
         return self.backbone.model
 
     def images(self, captions: Captions, progress: bool = False) -> Float[Tensor, "image dim"]:
@@ -108,6 +110,7 @@ class Encoder:
         return self.pixels(rule.normalised(block.to(self.device)) for block in blocks)
 
     def pixels(self, batches: Iterable[Float[Tensor, "b 3 h w"]]) -> Float[Tensor, "image dim"]:
+        """Image embeddings of batches of pixels."""
         return self._encoded(self.model.encode_image, batches)
 
     def tokens(self, captions: Captions, prompt: str = "{}"
@@ -116,11 +119,13 @@ class Encoder:
         return self.tokens_of(prompt.replace("{}", text) for text in captions.texts)
 
     def tokens_of(self, texts: Iterable[str]) -> tuple[Int64[Tensor, "text places"], list[int]]:
+        """Tokens of texts, and the rows of those that were cut."""
         return tokens_of(self.backbone.tokenizer, texts, self.context_length,
                          self.model.context_length)
 
     def texts(self, tokens: Int64[Tensor, "text places"], progress: bool = False
               ) -> Float[Tensor, "text dim"]:
+        """Text embeddings of tokens."""
         shown = bar(tokens.split(4 * self.batch_size), label="encode captions", unit="batch",
                     shown=progress)
         return self._encoded(self.model.encode_text, (part.to(self.device) for part in shown))

@@ -31,10 +31,12 @@ class Experiment:
 
     @property
     def model(self) -> nn.Module:
+        """The CLIP that is trained."""
         return self.backbone.model
 
     @property
     def folder(self) -> Path:
+        """Where the run's checkpoint, log and weights lie."""
         return paths.user_path(self.config.checkpoint_path) / self.config.experiments
 
     @property
@@ -45,11 +47,13 @@ class Experiment:
 
     @property
     def weights(self) -> records.Weights:
+        """Name and hash of what the run starts from."""
         start = self.config.resume or self.config.weights
         return records.Weights(name=f"{self.backbone.name} {start}", sha256=self.backbone.sha256)
 
     @cached_property
     def encoder(self) -> Encoder:
+        """What embeds images and captions with this model."""
         half = torch.bfloat16 if "bf16" in training.precision_of(self.fabric) else None
         return Encoder(self.backbone, self.fabric.device, half, self.config.eval_batch_size,
                        self.config.context_length)

@@ -15,6 +15,7 @@ from replication.papers.clip_retrieval.encoding import Embedded, Encoder, saved
 from replication.transforms import read_image
 
 Found = tuple[str | Path, bool | None, float]  # a caption or a picture, right or not, cosine
+"""A caption, or the file of a picture; whether it is right (None: not known); its cosine."""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ SWITCHES = {
     "4 prompts": {"num_prompts": 4},
     "2 prompts": {"num_prompts": 2},
 }
+"""Where paper and code part, each as the fields that switch it."""
 SWITCH_METRIC = ("Avg", "cirr")  # what their table shows
 
 

@@ -53,6 +53,7 @@ class Tokens(nn.Module):
         return super().train(False)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n w"]:
+        """The tower's tokens, class token first; float16 on a GPU."""
         with torch.autocast("cuda", torch.float16, enabled=images.is_cuda):
             found = self.tower(images)
         if isinstance(found, tuple):  # open_clip's: class token, patches

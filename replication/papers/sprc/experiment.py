@@ -33,6 +33,7 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
+        """Where the run's checkpoint, log and weights lie."""
         return paths.user_path(self.config.save_root)
 
     @property
@@ -44,6 +45,7 @@ class Experiment:
 
     @property
     def weights(self) -> records.Weights:
+        """Name and hash of what the run starts from."""
         encoder = self.retriever.encoder
         name = f"Q-Former {self.config.weights}, {encoder.name} {encoder.weights}"
         return records.Weights(name=name, sha256=self.about["start_sha256"])

@@ -25,7 +25,9 @@ from replication.records import Metric
 CIRR, FASHION_IQ = "cirr", "fashioniq"  # conventions
 SPLITS = {("cirr", "test1"): "test"}  # as tables name it
 Sets = dict[str, Composed]
+"""Sets by the name of their split or type."""
 Ranked = dict[str, ComposedRanks]
+"""Ranks by the same names."""
 
 
 @dataclass

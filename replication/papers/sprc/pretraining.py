@@ -90,6 +90,7 @@ class Contrast(torch.nn.Module):
 
     def texts(self, ids: Int64[Tensor, "b t"], mask: Int64[Tensor, "b t"]
               ) -> Float[Tensor, "b e"]:
+        """Text embeddings of unit length."""
         none = self.model.query_tokens.new_zeros(len(ids), 0, self.model.config.hidden_size)
         return F.normalize(self.model.text_proj(self.model.Qformer(none, ids, mask)[:, 0]).float(),
                            dim=-1)

@@ -86,6 +86,7 @@ class Heads(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b t d"], source: Float[Tensor, "b s e"],
                 mask: Bool[Tensor, "b 1 1 s"] | None = None) -> Float[Tensor, "b t d"]:
+        """What each token finds in `source`; mask: True where it may look."""
         projected = self.query(tokens), self.key(source), self.value(source)
         split = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected)
         found = F.scaled_dot_product_attention(*split, attn_mask=mask,
@@ -104,6 +105,7 @@ class Output(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t e"], bypass: Float[Tensor, "b t d"]
                 ) -> Float[Tensor, "b t d"]:
+        """Projected, added to `bypass`, normalised."""
         return self.LayerNorm(self.dropout(self.dense(x)) + bypass)
 
 
@@ -117,6 +119,7 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b t d"], source: Float[Tensor, "b s e"],
                 mask: Bool[Tensor, "b 1 1 s"] | None = None) -> Float[Tensor, "b t d"]:
+        """Attention with its output block."""
         return self.output(self.self(tokens, source, mask), tokens)
 
 
@@ -128,6 +131,7 @@ class Intermediate(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t e"]:
+        """The wide half of the feed-forward block."""
         return F.gelu(self.dense(x))
 
 

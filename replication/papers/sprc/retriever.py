@@ -20,6 +20,7 @@ from replication.retrieval import max_scorer
 from replication.wordpiece import Encoded, WordPiece
 
 Encode = Callable[[np.ndarray], Float16[Tensor, "b n w"]]
+"""A function from images (uint8, b h w 3) to their tokens."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Vectors:
         return max_scorer(self.query, self.gallery)(rows)
 
     def ranks(self, composed: Composed, chunk: int = 256) -> ComposedRanks:
+        """Ranks under the set's protocol; chunk: queries scored at once."""
         return evaluate_composed(self.scores, composed, chunk=chunk)
 
 

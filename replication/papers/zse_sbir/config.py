@@ -101,10 +101,12 @@ class Config:
 
     @property
     def save_root(self) -> str:
+        """The folder of the run, under the name that all papers share."""
         return self.save
 
     @property
     def batch_size(self) -> int:
+        """`batch`, under the name that all papers share."""
         return self.batch
 
     @property
@@ -134,3 +136,4 @@ SWITCHES = {
     "one learning rate": {"cross_rate": 1.0, "relation_rate": 1.0},
     "untrained": {"epoch": 0},
 }
+"""Where paper and code part, each as the fields that switch it."""

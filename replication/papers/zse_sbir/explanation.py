@@ -109,6 +109,7 @@ class Explained:
 
     @property
     def side(self) -> int:
+        """Patches a side."""
         return len(self.sketch_attention)
 
     def lines(self, k: int) -> Int64[np.ndarray, "k 2"]:
@@ -116,6 +117,7 @@ class Explained:
         return strongest(self.weight, k, inked(self.sketch, self.side))
 
     def synthesis(self) -> Float[np.ndarray, "h w 3"]:
+        """The sketch made of the photo's patches, by the attention's weights."""
         return synthesis(self.weight, self.photo)
 
 

@@ -26,6 +26,7 @@ class TwoWayPatches(nn.Module):
         self.stack = nn.Sequential(*convs[:-1])
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """Tokens: the mean of both ways."""
         return ((self.proj(images) + self.stack(images)) / 2).flatten(2).transpose(1, 2)
 
 
@@ -86,6 +87,7 @@ class Norm(nn.Module):
         self.unbiased = ((width - 1) / width) ** 0.5
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalised over the last axis."""
         return F.layer_norm(x, self.a.shape, self.a * self.unbiased, self.b, 1e-12)
 
 
@@ -119,6 +121,8 @@ class CrossLayer(nn.Module):
     def forward(self, query: Float[Tensor, "b h t e"], key: Float[Tensor, "b h t e"],
                 value: Float[Tensor, "b h t e"], bypass: Float[Tensor, "b t d"]
                 ) -> Float[Tensor, "b t d"]:
+        """Cross-attention and feed-forward of one side; query, key and value as `project` gives
+        them."""
         found = F.scaled_dot_product_attention(query, key, value,
                                                dropout_p=self.drop.p if self.training else 0.0)
         found = self.self_attn.linears[3](found.transpose(1, 2).flatten(2))
@@ -140,6 +144,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, sketch: Float[Tensor, "b t d"], photo: Float[Tensor, "b t d"]
                 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t d"]]:
+        """Tokens of sketch and photo, each after looking at the other's."""
         layers = zip(self.encoder.layer1, self.encoder.layer2, strict=True)
         for of_sketch, of_photo in layers:
             sketch, photo = (
@@ -164,6 +169,7 @@ class Relation(nn.Module):
 
     def forward(self, sketch: Float[Tensor, "b k e"], photo: Float[Tensor, "b k e"]
                 ) -> Float[Tensor, "b 1"]:
+        """Score of each pair in 0..1, float32, from the cosines of all pairs of tokens."""
         with torch.autocast(sketch.device.type, enabled=False):
             a, b = (F.normalize(x.float(), dim=-1) for x in (sketch, photo))
             return self.rn((a @ b.transpose(1, 2)).flatten(1))

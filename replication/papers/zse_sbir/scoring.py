@@ -30,6 +30,7 @@ class OnDisk:
         self.folder = tempfile.TemporaryDirectory(dir=paths.CACHE / "scores")
 
     def array(self, name: str, shape: tuple[int, ...], dtype) -> np.memmap:
+        """A new array in a file of the folder."""
         return np.lib.format.open_memmap(Path(self.folder.name) / f"{name}.npy", "w+", dtype,
                                          shape)
 
@@ -130,11 +131,13 @@ class Shortlisted(Ranking):
     order: Float[np.ndarray, "q k"]  # scores in 0..1
 
     def scores(self, rows) -> Tensor:
+        """Scores of some sketches with every photo; higher is better."""
         out = self.rest.scores(rows).double()
         return out.scatter_(1, torch.from_numpy(self.indices[rows]),
                             torch.from_numpy(self.order[rows]).double() + 2)
 
     def tensors(self) -> dict[str, Tensor]:
+        """Nothing: a shortlist is measured and left."""
         return {}
 
 
