@@ -263,10 +263,12 @@ def seconds(value: float | None) -> str:
 
 
 def rate(c: Cost) -> str:
+    """Items a second of training; empty where the record has none."""
     return "" if c.items_per_second is None else f"{c.items_per_second:,.0f}"
 
 
 def memory(c: Cost) -> str:
+    """The most memory that was held, in GiB; empty where the record has none."""
     return "" if c.peak_memory_bytes is None else f"{c.peak_memory_bytes / 2**30:.1f} GiB"
 
 
