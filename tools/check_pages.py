@@ -11,6 +11,7 @@ where no script runs. Prints every fault found, and exits with 1 when there is o
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import time
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from page_faults import heard, page_faults
@@ -33,6 +34,7 @@ LIMIT_MB = 60
 # What readers type, and how the address of a page that answers them begins.
 SEARCHES = {"ClipPrompt": "clip_prompt/index.html", "mAP@200": "metrics.html",
             "average_precision": "api/"}
+SEARCHED = re.compile("found|did not match")  # said when the last result is there
 UNSCRIPTED = ("index.html", "results.html")
 
 
@@ -83,22 +85,27 @@ def views_of(name: str) -> tuple[View, ...]:
     return VIEWS[-1:] if name.startswith("_modules/") else VIEWS
 
 
-def look(html: Path, shots: Path | None, names: list[str]) -> dict[tuple[str, str], list[View]]:
-    """Faults of some pages: the views in which one shows, by page and fault."""
+def look(browser: Browser, html: Path, names: list[str], shots: Path | None = None) -> list[str]:
+    """What is wrong with some pages: one line a fault, with the views in which it shows."""
     found = defaultdict(list)
-    with opened_browser() as browser:
-        for view in VIEWS:
-            context = new_context(browser, view)
-            for name in names:
-                if view in views_of(name):
-                    page = context.new_page()
-                    for fault in page_faults(page, html, name, view.theme, view.width):
-                        found[name, fault].append(view)
-                    if shots:
-                        page.screenshot(path=shots / shot_name(name, view), full_page=True)
-                    page.close()
-            context.close()
-    return dict(found)
+    for view in VIEWS:
+        context = new_context(browser, view)
+        for name in names:
+            if view in views_of(name):
+                page = context.new_page()
+                for fault in page_faults(page, html, name, view.theme, view.width):
+                    found[name, fault].append(view)
+                if shots:
+                    page.screenshot(path=shots / shot_name(name, view), full_page=True)
+                page.close()
+        context.close()
+    return [f"{name} ({told(views_of(name), views)}): {fault}"
+            for (name, fault), views in found.items()]
+
+
+def told(every: tuple[View, ...], views: list[View]) -> str:
+    """The views of a fault in words."""
+    return "in every view" if len(views) == len(every) else ", ".join(map(str, views))
 
 
 def shot_name(name: str, view: View) -> str:
@@ -106,20 +113,20 @@ def shot_name(name: str, view: View) -> str:
     return f"{name.removesuffix('.html').replace('/', '-')}-{view.width}-{view.theme}.png"
 
 
-def search_faults(html: Path, searches: dict[str, str]) -> Iterator[str]:
+def search_faults(browser: Browser, html: Path, searches: dict[str, str]) -> Iterator[str]:
     """Words that the search does not find in the page that explains them, typed as a reader would.
     A word of a folder that has no page but its first is left out."""
     names = page_names(html)
-    with opened_browser() as browser:
-        for word, wanted in searches.items():
-            inside = [name for name in names if name.startswith(wanted)]
-            if not wanted.endswith("/") or set(inside) - {f"{wanted}index.html"}:
-                said: list[str] = []
-                pages = found_pages(browser, html, word, said)
-                yield from (f"search.html ({word}): {fault}" for fault in said)
-                if not any(page.startswith(wanted) for page in pages):
-                    yield (f"search.html: {word} does not find {wanted}, but "
-                           f"{', '.join(pages) or 'nothing'}")
+    for word, wanted in searches.items():
+        inside = {name for name in names if name.startswith(wanted)}
+        if wanted.endswith("/") and not inside - {f"{wanted}index.html"}:
+            continue
+        said: list[str] = []
+        pages = found_pages(browser, html, word, said)
+        yield from (f"search.html ({word}): {fault}" for fault in said)
+        if not any(page.startswith(wanted) for page in pages):
+            yield (f"search.html: {word} does not find {wanted}, but "
+                   f"{', '.join(pages) or 'nothing'}")
 
 
 def found_pages(browser: Browser, html: Path, word: str, said: list[str]) -> list[str]:
@@ -130,47 +137,49 @@ def found_pages(browser: Browser, html: Path, word: str, said: list[str]) -> lis
         page.goto((html / "search.html").as_uri())
         page.fill("main input[name=q]", word)
         page.press("main input[name=q]", "Enter")
-        page.wait_for_selector("#search-results li a", timeout=10_000)
-        page.wait_for_timeout(500)  # results come one by one
-    except Error:
-        pass  # nothing was found
+        page.locator("#search-results .search-summary", has_text=SEARCHED).wait_for()
+    except Error as error:
+        said.append(error.message.splitlines()[0])
     links = page.locator("#search-results li > a").all()
     found = [Path(link.evaluate("a => decodeURIComponent(a.pathname)")) for link in links]
     page.context.close()
     return list(dict.fromkeys(path.relative_to(html).as_posix() for path in found))
 
 
-def unscripted_faults(html: Path, names: list[str]) -> Iterator[str]:
-    """What a reader without scripts misses of some pages: the title, tables, one theme's pictures.
-    """
+def unscripted_faults(browser: Browser, html: Path, names: list[str]) -> Iterator[str]:
+    """What a reader without scripts misses of some pages: title, tables, one theme's pictures."""
+    page = new_context(browser, VIEWS[-1], scripts=False).new_page()
+    for name in names:
+        page.goto((html / name).as_uri())
+        article = page.locator("article.bd-article")
+        hidden = [what for what in ("h1", "table", "img:not(.only-dark)")
+                  for element in article.locator(what).all() if not element.is_visible()]
+        yield from (f"{name} (no scripts): a hidden {what}" for what in dict.fromkeys(hidden))
+        if any(image.is_visible() for image in article.locator("img.only-dark").all()):
+            yield f"{name} (no scripts): pictures for a dark page are shown on a light one"
+        if not article.count() or len(article.inner_text().split()) < 20:
+            yield f"{name} (no scripts): no text"
+    page.context.close()
+
+
+def browse(html: Path, names: list[str], searches: dict[str, str], unscripted: list[str],
+           shots: Path | None) -> list[str]:
+    """The faults that one browser finds: the work of one process."""
     with opened_browser() as browser:
-        page = new_context(browser, VIEWS[-1], scripts=False).new_page()
-        for name in names:
-            page.goto((html / name).as_uri())
-            article = page.locator("article.bd-article")
-            hidden = [what for what in ("h1", "table", "img:not(.only-dark)")
-                      for element in article.locator(what).all() if not element.is_visible()]
-            yield from (f"{name} (no scripts): a hidden {what}" for what in dict.fromkeys(hidden))
-            if any(image.is_visible() for image in article.locator("img.only-dark").all()):
-                yield f"{name} (no scripts): pictures for a dark page are shown on a light one"
-            if not article.count() or len(article.inner_text().split()) < 20:
-                yield f"{name} (no scripts): no text"
+        return [*look(browser, html, names, shots), *search_faults(browser, html, searches),
+                *unscripted_faults(browser, html, unscripted)]
 
 
-def all_faults(html: Path, names: list[str], processes: int = 2, shots: Path | None = None
-               ) -> list[str]:
-    """What is wrong with some pages, one line a fault with the views in which it shows."""
-    parts = [names[start::processes] for start in range(min(processes, len(names)))]
-    with ProcessPoolExecutor(len(parts)) as pool:
-        answers = list(pool.map(partial(look, html, shots), parts))
-    found = {key: views for answer in answers for key, views in answer.items()}
-    return [f"{name} ({told(views_of(name), views)}): {fault}"
-            for (name, fault), views in sorted(found.items(), key=lambda item: item[0])]
-
-
-def told(every: tuple[View, ...], views: list[View]) -> str:
-    """The views of a fault in words."""
-    return "in every view" if len(views) == len(every) else ", ".join(map(str, views))
+def all_faults(html: Path, names: list[str], searches: dict[str, str], processes: int,
+               shots: Path | None) -> list[str]:
+    """What is wrong with some pages and with the search; every process takes a part of the pages,
+    the first one the search, the last one the reading without scripts."""
+    unscripted = [name for name in UNSCRIPTED if name in names]
+    work = [[html, names[start::processes], {}, [], shots] for start in range(processes)]
+    work[0][2], work[-1][3] = searches, unscripted
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return sorted(fault for part in pool.map(browse, *zip(*work, strict=True))
+                      for fault in part)
 
 
 def megabytes(html: Path) -> float:
@@ -184,7 +193,7 @@ def arguments() -> argparse.Namespace:
     book = Path(__file__).resolve().parent.parent / "book"
     parser.add_argument("book", nargs="?", type=Path, default=book, help="folder of the book")
     parser.add_argument("--pages", nargs="+", metavar="PAGE",
-                        help="only these, such as acnet/index.html; without search and size")
+                        help="only these, such as acnet/index.html, without the search")
     parser.add_argument("--screenshots", type=Path, metavar="FOLDER",
                         help="keep a picture of every page in every view")
     parser.add_argument("--searches", nargs="*", type=lambda text: text.split("=", 1),
@@ -203,12 +212,11 @@ def main(asked: argparse.Namespace) -> int:
         return 1
     if asked.screenshots:
         asked.screenshots.mkdir(parents=True, exist_ok=True)
-    found = all_faults(html, names, asked.processes, asked.screenshots)
-    found += unscripted_faults(html, [name for name in UNSCRIPTED if name in names])
+    searches = {} if asked.pages else dict(asked.searches)
+    found = all_faults(html, names, searches, asked.processes, asked.screenshots)
     size = megabytes(html)
-    if not asked.pages:
-        found += search_faults(html, dict(asked.searches))
-        found += [f"{html}: {size:.0f} MB, more than {LIMIT_MB}"] * (size > LIMIT_MB)
+    if size > LIMIT_MB:
+        found.append(f"{html}: {size:.1f} MB, more than {LIMIT_MB}")
     print(*found, f"{len(names)} pages, {len(found)} faults, {size:.1f} MB, "
           f"{time.monotonic() - started:.0f} s", sep="\n")
     return bool(found)

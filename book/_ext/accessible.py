@@ -40,7 +40,7 @@ def _plain_empty_headers(table) -> None:
     for cell in table.find_all("th"):
         if not cell.get_text(strip=True) and not cell.find(["img", "input", "button"]):
             cell.name = "td"
-    if table.thead and not table.thead.get_text(strip=True):
+    if table.thead and not table.thead.find("th"):
         table.thead.decompose()
 
 
