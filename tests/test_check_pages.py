@@ -4,8 +4,11 @@ import check_pages
 import page_faults
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    check_pages.browser_path() is None, reason="no browser is installed (Debian: chromium)")
+pytestmark = [
+    pytest.mark.skipif(check_pages.browser_path() is None,
+                       reason="no browser is installed (Debian: chromium)"),
+    pytest.mark.xdist_group("browser"),  # one browser for them all
+]
 
 CLEAN = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A page</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"></head>
