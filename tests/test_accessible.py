@@ -17,7 +17,7 @@ def extensions(repo):
 def tables(html):
     import accessible
 
-    return accessible.parsed(accessible.accessible_tables(html))
+    return accessible.parsed(accessible.accessible_body(html))
 
 
 def table(*rows, head=("metric", "value"), inside=""):
@@ -61,6 +61,19 @@ def test_header_cell_with_a_picture_or_a_field_stays():
     assert len(tables(table(head=('<img src="a" alt="b">', "<input>"))).find_all("th")) == 2
 
 
+def test_header_that_is_a_formula_is_said_in_words():
+    formula = '<p><math alttext="D^2"><mi>D</mi></math></p>'
+    first, second = tables(table(head=(formula, f"by {formula}"))).find_all("th")
+    assert first.math["aria-hidden"] == "true"
+    assert first.find(class_="visually-hidden").text == "D^2"
+    assert "aria-hidden" not in second.math.attrs
+
+
+def test_references_are_items_of_their_list():
+    soup = tables('<div role="list"><div role="doc-biblioentry" id="a">A paper.</div></div>')
+    assert soup.find(id="a")["role"] == "listitem"
+
+
 def test_head_without_a_word_goes():
     assert tables(table(["a", 1], head=("", ""))).thead is None
 
@@ -69,7 +82,7 @@ def test_page_without_tables_is_left_as_it_is():
     import accessible
 
     html = "<p>a &lt; b &nbsp;<br/></p>"
-    assert accessible.accessible_tables(html) == html
+    assert accessible.accessible_body(html) == html
 
 
 def test_switch_of_the_sidebar_says_what_it_opens():

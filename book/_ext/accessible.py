@@ -2,6 +2,8 @@
 
 - A table that is too wide scrolls inside a box that the keyboard reaches and that has a name.
 - A header cell without words heads nothing: it becomes a plain cell, and a head of such cells goes.
+  One that is a formula alone is said in LaTeX.
+- References are items of their list.
 - A switch that opens a part of the sidebar says which part.
 - The choice of light or dark starts from what the reader's system says. The theme's own setting for
   it would leave a page without colours where no script runs.
@@ -10,6 +12,7 @@
 from bs4 import BeautifulSoup
 
 BOX = "pst-scrollable-table-container"
+OLD_ROLE = "doc-biblioentry"  # withdrawn by its standard; docutils puts such entries in a list
 MODE = """<script>
 try {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -24,24 +27,42 @@ def parsed(html: str) -> BeautifulSoup:
     return BeautifulSoup(html, "html.parser")
 
 
-def accessible_tables(html: str) -> str:
-    """The body of a page with its tables boxed, named and without empty headers."""
-    if "<table" not in html:
+def accessible_body(html: str) -> str:
+    """The body of a page with its tables boxed and named, its headers and references in words that
+    every reader gets; one with neither stays as it is."""
+    if "<table" not in html and OLD_ROLE not in html:
         return html
     soup, names = parsed(html), {}
     for table in soup.find_all("table"):
-        _plain_empty_headers(table)
+        _mend_headers(soup, table)
         if not table.find_parent("table"):
             _name(_boxed(soup, table), _title(table), names)
+    for reference in soup.find_all(role=OLD_ROLE):
+        reference["role"] = "listitem"
     return str(soup)
 
 
-def _plain_empty_headers(table) -> None:
+def _mend_headers(soup: BeautifulSoup, table) -> None:
     for cell in table.find_all("th"):
-        if not cell.get_text(strip=True) and not cell.find(["img", "input", "button"]):
+        if cell.math and not "".join(cell.find_all(string=_outside_math)).strip():
+            _say_formula(soup, cell)
+        elif not cell.get_text(strip=True) and not cell.find(["img", "input", "button"]):
             cell.name = "td"
     if table.thead and not table.thead.find("th"):
         table.thead.decompose()
+
+
+def _outside_math(text) -> bool:
+    return text.find_parent("math") is None
+
+
+def _say_formula(soup: BeautifulSoup, cell) -> None:
+    """A header that is a formula alone is said by its LaTeX: a formula counts as no words."""
+    for formula in cell.find_all("math"):
+        words = soup.new_tag("span", attrs={"class": "visually-hidden"})
+        words.string = formula.get("alttext", "formula")
+        formula["aria-hidden"] = "true"
+        formula.insert_after(words)
 
 
 def _boxed(soup: BeautifulSoup, table):
@@ -83,7 +104,7 @@ def named_switches(soup: BeautifulSoup) -> BeautifulSoup:
 def mend(app, pagename, templatename, context, doctree) -> None:
     """Changes a page's pieces just before its template puts them together."""
     context["metatags"] = context.get("metatags", "") + MODE
-    context["body"] = accessible_tables(context.get("body", ""))
+    context["body"] = accessible_body(context.get("body", ""))
     tree = context.get("generate_toctree_html")
     if tree:
         context["generate_toctree_html"] = lambda *args, **kwargs: named_switches(
