@@ -37,7 +37,9 @@ SETS = [str(p.relative_to(paths.ROOT)) for folder, pattern in (
             (paths.ROOT / "data_prep", "sources.yml"), (paths.ROOT / "data_prep/class_lists", "*.yml"),
             (paths.RESULT / "datasets", "*/report.json"),
             (paths.ROOT / "benchmarks/results", "*.json")) for p in folder.glob(pattern)]
-CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css")
+SETS = [p for p in SETS if p != CHECKED]  # named by itself, whether or not it is there yet
+CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in (
+                "*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css", "*.html", "*.js", "*.py")
             for p in paths.BOOK.rglob(pattern)
             if not {"_build", "_generated", "runs", ".ipynb_checkpoints"} & set(p.parts)]
 LIBRARY = [str(p.relative_to(paths.ROOT)) for folder in ("replication", "book/_ext")  # its reference

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import bootstrap
 import check_book
+import check_pages
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -427,8 +428,23 @@ def test_ci_script_runs_and_fails_on_the_first_fault(repo):
     assert os.access(path, os.X_OK)
     text = path.read_text()
     assert "set -euo pipefail" in text
-    steps = [text.index(step) for step in ("make test", "make book SIZE=tiny", "check_book.py")]
-    assert steps == sorted(steps)
+    steps = ["command -v apt-get", "make test", "make book SIZE=tiny", "tools/check_book.py",
+             "tools/check_pages.py", "Nothing to be done", "--forcerun book", "passed|failed"]
+    assert [text.index(step) for step in steps] == sorted(map(text.index, steps))
+
+
+def test_ci_script_without_a_browser_says_what_to_install(repo, tmp_path):
+    for name in ("bash", "dirname", "mktemp", "rm", "id"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    answer = subprocess.run([repo / ".ci/run"], env={"PATH": str(tmp_path)}, capture_output=True,
+                            text=True)  # fmt: skip
+    assert answer.returncode == 1
+    assert "Install Chromium or Chrome" in answer.stderr
+
+
+def test_ci_script_looks_for_the_browsers_that_the_pages_are_looked_at_with(repo):
+    (names,) = re.findall(r"^for name in .* do$", (repo / ".ci/run").read_text(), re.M)
+    assert names.split()[4:-1] == [*check_pages.BROWSERS[:-1], f"{check_pages.BROWSERS[-1]};"]
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ def inline(translator, node) -> None:
 
 def block(translator, node) -> None:
     """A formula on its own, which scrolls where the page is too narrow for it."""
-    translator.body.append(f'<div class="formula">{formula(node.astext(), "block")}</div>')
+    box = '<div class="formula" tabindex="0" role="group" aria-label="Formula">'
+    translator.body.append(f"{box}{formula(node.astext(), 'block')}</div>")
     skip(node)
 
 
