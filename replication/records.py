@@ -261,13 +261,15 @@ def read_records(folder: str | Path) -> list[RunRecord]:
 
 
 def described(error: ValidationError, source: str | Path) -> str:
-    """A pydantic error as lines of file, field, reason and the value found."""
+    """A pydantic error as lines of file, field, reason and the value found; of a rule of the whole
+    file there is no field."""
     lines = []
     for item in error.errors(include_url=False):
-        field = ".".join(map(str, item["loc"])) or "(whole)"
+        field = ".".join(map(str, item["loc"]))
+        field, reason = field and f"{field}: ", item["msg"].removeprefix("Value error, ")
         found = item.get("input")
         shown = f" (found {found!r})" if isinstance(found, int | float | str | None) else ""
-        lines.append(f"{source}: {field}: {item['msg']}{shown}")
+        lines.append(f"{source}: {field}{reason}{shown}")
     return "\n".join(lines)
 
 

@@ -38,8 +38,9 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 # The convention that every record of a task holds, and its first metric: the columns of runs side
 # by side.
 COMMON = {"trec": "mAP@all", "image_text": "mean_R@1", "cirr": "Avg", "fashioniq": "average Avg"}
-# Where it is not <paper>_pairs.
-BENCHMARKS = {"clip_retrieval": ("image_text",), "sprc": ("sprc_training", "composed_rank")}
+# The benchmarks whose results a chapter shows.
+BENCHMARKS = {"clip_retrieval": ("image_text",), "sprc": ("sprc_training", "composed_rank"),
+              "zse_sbir": ("zse_pairs",)}
 CHANGED = "Made by `python -m replication report`."
 
 
@@ -249,8 +250,7 @@ def first_picture(notebook: Path) -> bytes:
 
 def speeds(paper: str) -> list[Path]:
     """Results of a paper's own benchmarks, a file a device: pair scores, recall, training steps."""
-    names = BENCHMARKS.get(paper, (f"{paper.split('_')[0]}_pairs",))
-    return [file for name in names
+    return [file for name in BENCHMARKS.get(paper, ())
             for file in sorted(paths.ROOT.glob(f"benchmarks/results/{name}_*.json"))]
 
 

@@ -23,7 +23,8 @@ from replication.transforms import Preprocess
 @dataclass(frozen=True)
 class Experiment:
     """A configured run. `model` has encode_sketch and encode_photo; `about` is what its weights
-    file says of itself, and what a file is asked for before it is loaded."""
+    file says of itself, and what a file is asked for before it is loaded. A config without
+    `devices` is trained in one process."""
 
     paper: str
     config: Any
@@ -50,11 +51,12 @@ class Experiment:
                                         "manifest": self.sketch_set.manifest}
 
     def embed(self, split: Split, progress: bool = False) -> Embedded:
-        """The split's embeddings with the weights the model holds now."""
+        """The split's embeddings with the weights the model holds now, in evaluation mode."""
         half = torch.bfloat16 if "bf16" in training.precision_of(self.fabric) else None
-        return sketch_retrieval.embed(self.model.encode_sketch, self.model.encode_photo, split,
-                                      self.preprocess, device=self.fabric.device,
-                                      autocast=half, progress=progress)
+        with training.evaluating(self.model) as model:
+            return sketch_retrieval.embed(model.encode_sketch, model.encode_photo, split,
+                                          self.preprocess, device=self.fabric.device,
+                                          autocast=half, progress=progress)
 
     def four_metrics(self, split: Split) -> dict[str, float]:
         """The split measured in the paper's convention with the weights the model holds now."""
@@ -125,7 +127,7 @@ def begun(e: Experiment, progress: bool = True) -> tuple[training.Run, list[np.n
         raise ValueError("selection='seen' needs held-out seen classes: set val_classes to 2 or "
                          "more (a tenth of the seen classes is usual)")
     run = training.Run(e.folder, e.key)
-    if c.devices > 1 and not training.distributed():
+    if getattr(c, "devices", 1) > 1 and not training.distributed():
         training.launch(f"replication.papers.{e.paper}", asdict(c), c.devices)
         run = training.Run(e.folder, e.key)
     return run, [cached_pixels(images, e.preprocess, progress=progress)
@@ -226,8 +228,9 @@ def nearest(e: Experiment, query: Path, query_class: str, gallery: Gallery, k: i
     if domain not in encoders:
         raise ValueError(f"domain={domain!r}: choose 'sketch' or 'photo'")
     e.load(e.config.selection)
-    indices, scores = sketch_retrieval.ranked(encoders[domain], query, gallery, e.preprocess, k,
-                                              e.fabric.device, domain)
+    with training.evaluating(e.model):
+        indices, scores = sketch_retrieval.ranked(encoders[domain], query, gallery, e.preprocess,
+                                                  k, e.fabric.device, domain)
     names = [gallery.classes[gallery.labels[i]] for i in indices]
     return [(e.sketch_set.val.photo.folder / gallery.files[i],
              name == query_class if query_class else None, name, float(score))

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,19 @@ def chosen(config: type, namespace: dict, also: Sequence[str] = ()):
         wrong = [f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" if e["loc"] else
                  e["msg"].removeprefix("Value error, ") for e in error.errors()]
         raise ValueError("; ".join(wrong)) from None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in evaluation mode for the while (dropout off, running statistics of norms), then
+    each of its parts in the mode that it had."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield model
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def precision_of(fabric: Fabric) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -220,3 +221,35 @@ def test_log_has_a_row_an_epoch(doodles, weights, tmp_path):
     head, row = (run.folder / "log.csv").read_text().splitlines()
     assert head.split(",")[:2] == ["epoch", "loss"] and "unseen mAP@200" in head
     assert len(row.split(",")) == len(head.split(","))
+
+
+def test_a_model_is_evaluated_and_then_goes_on_as_it_was():
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Dropout(0.5))
+    model[1].eval()  # a part that its paper keeps in evaluation mode
+    with pytest.raises(KeyError), training.evaluating(model) as inside:
+        assert inside is model and not any(part.training for part in model.modules())
+        raise KeyError
+    assert [part.training for part in model.modules()] == [True, True, False]
+
+
+class Normed(torch.nn.Module):
+    """One batch norm over the mean colour, which in training mode sees the whole batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3)
+
+    def encode_sketch(self, images):
+        return self.norm(images.mean((2, 3)))
+
+    encode_photo = encode_sketch
+
+
+def test_a_split_is_embedded_in_evaluation_mode(doodles, weights, own_cache, tmp_path):
+    given = options(doodles, weights, tmp_path)
+    made = replace(clip_prompt.prepare(clip_prompt.Config(**given)), model=Normed())
+    few = made.sketch_set.val.only(made.sketch_set.val.classes[:2])
+    one, all_ = made.embed(few), made.embed(made.sketch_set.val)
+    rows = [made.sketch_set.val.photo.files.index(f) for f in few.photo.files]
+    torch.testing.assert_close(all_.gallery[rows], one.gallery)
+    assert made.model.training and made.model.norm.num_batches_tracked == 0
