@@ -12,8 +12,9 @@ from replication.published_cells import SHOWN, run_links
 MARKS = {"matched": "=", "higher": "↑", "lower": "↓", "not comparable": "≠", "not run": "○",
          "quoted": "“"}
 HEADS = ("Paper", "Method", "Data set", "Metric", "Published", "Reproduced", "Difference",
-         "Tolerance", "Status", "Why, and the command that would change it")
-REPRODUCED = HEADS.index("Reproduced")
+         "Status", "Command, or reason")
+# Columns sorted by a number that is only a part of what they show.
+NUMBERS = {"Reproduced": "reproduced", "Difference": "difference"}
 OF = ("this paper", "another method")
 # What a reader can choose by: the row's attribute, and its label.
 FILTERS = {"paper": "Paper", "task": "Task", "dataset": "Data set", "metric": "Metric",
@@ -56,17 +57,16 @@ def _row(cell, name: str) -> str:
     data = " ".join(f'data-{key}="{escape(value)}"' for key, value in kept.items())
     told = [_paper(cell, name), _two(f"{cell.method} {cell.variant}".strip(), cell.source),
             _two(f"{cell.dataset} {cell.split}", cell.protocol),
-            _two(cell.metric, cell.convention or "not defined by its source"), cell.published,
-            _reproduced(cell), _points(cell.difference, "+.1f"), _points(cell.tolerance, "g"),
-            _status(cell.status), _why(cell)]
-    places = "".join(f"<td{_order(cell) if i == REPRODUCED else ''}>{text}</td>"
-                     for i, text in enumerate(told))
+            _two(cell.metric, cell.convention or "definition not stated"), cell.published,
+            _reproduced(cell), _difference(cell), _status(cell.status), _why(cell)]
+    places = "".join(f"<td{_order(cell, head)}>{text}</td>"
+                     for head, text in zip(HEADS, told, strict=True))
     return f'<tr id="{_id(cell)}" {data}>{places}</tr>'
 
 
-def _order(cell) -> str:
-    """What the column is sorted by: its text holds more than the number."""
-    return f' data-order="{_points(cell.reproduced, "")}"'
+def _order(cell, head: str) -> str:
+    number = getattr(cell, NUMBERS[head]) if head in NUMBERS else None
+    return f' data-order="{_points(number, "")}"' if head in NUMBERS else ""
 
 
 def _id(cell) -> str:
@@ -91,6 +91,12 @@ def _reproduced(cell) -> str:
     return f"{cell.reproduced:.{digits}f}{spread}<small>{seeds}</small>"
 
 
+def _difference(cell) -> str:
+    tolerance = _points(cell.tolerance, "g")
+    return _points(cell.difference, "+.1f") + (f"<small>tolerance {tolerance}</small>"
+                                               if tolerance else "")
+
+
 def _status(status: str) -> str:
     return (f'<span class="status {status.replace(" ", "-")}"><span aria-hidden="true">'
             f"{MARKS[status]}</span> {status}</span>")
@@ -103,7 +109,7 @@ def _why(cell) -> str:
     told = [escape(cell.reason), escape(cell.counts), f"run {', '.join(runs)}" if runs else ""]
     commands = "".join(f'<code class="command">{escape(command)}</code>'
                        for command in cell.command.split(" or ") if command)
-    return "; ".join(filter(None, told)) + commands
+    return " ".join(filter(None, ["; ".join(filter(None, told)), commands]))
 
 
 def _points(value: float, form: str) -> str:

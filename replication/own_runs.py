@@ -4,6 +4,7 @@ must beat. Never imports torch."""
 import re
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -19,10 +20,12 @@ COMMON = {"trec": "mAP@all", "image_text": "mean_R@1", "cirr": "Avg", "fashioniq
 KINDS: dict[str, tuple[Callable, str]] = {
     "samples": (subset_table, "samples of real data sets"),
     "demos": (demo_table, "the built-in doodles")}
-COLUMNS = ["paper", "run", "dataset", "counts", "metric", "chance", "floor", "floor_name", "model",
+COLUMNS = ["paper", "run", "dataset", "metric", "chance", "floor", "floor_name", "model",
            "trained", "low", "high", "gain"]
-CAPTION = ("Filled: the trained model, with its 95 % bootstrap interval over the queries (over "
-           "seeds, their spread). Hollow: what it must beat.")
+CAPTION = ("Filled: the model, with its 95 % bootstrap interval over the queries (of several "
+           "seeds, their spread). Hollow: the best floor, that is, the best of what a model must "
+           "beat: chance, raw pixels, the untrained network, one half of the query alone. The gain "
+           "is the difference of the two, in points.")
 INTERVAL = re.compile(r"([\d.]+) to ([\d.]+)|± ([\d.]+)")
 
 
@@ -64,7 +67,7 @@ def _headline(row: pd.Series) -> dict:
     best = max(floors, key=floors.get, default="")
     low, high = _ends(row.interval, trained)
     return {"paper": row.paper, "run": row.run, "dataset": f"{row.dataset} {row.split}",
-            "counts": row.counts, "metric": f"{row.metric} ({row.convention})",
+            "metric": f"{row.metric} ({row.convention})",
             "chance": floors.get("chance"), "floor": floors.get(best), "floor_name": best,
             "model": model, "trained": trained, "low": low, "high": high,
             "gain": trained - floors[best] if floors else None}
@@ -81,13 +84,13 @@ def _ends(interval: str, value: float) -> tuple[float | None, float | None]:
 
 def markdown(runs: pd.DataFrame, names: dict[str, str]) -> str:
     """The runs as one table; what each is compared with is named."""
-    lines = [[names[r.paper], r.run, r.dataset, r.counts, r.metric, _points(r.chance),
-              f"{_points(r.floor)} ({r.floor_name})" if r.floor_name else "", _points(r.trained),
-              f"{r.low:.1f} to {r.high:.1f}" if pd.notna(r.low) else "",
+    lines = [[names[r.paper], r.run, r.dataset, r.metric, _points(r.chance),
+              f"{_points(r.floor)} ({r.floor_name})" if r.floor_name else "",
+              _points(r.trained) + (f" ({r.low:.1f} to {r.high:.1f})" if pd.notna(r.low) else ""),
               _points(r.gain, "+.1f")] for r in runs.itertuples()]
-    heads = ["paper", "run", "data set", "counts", "metric", "chance", "best floor", "model",
-             "interval", "gain over the floor"]
-    return table(heads, lines, numbers=(5, 7, 9))
+    heads = ["paper", "run", "data set", "metric", "chance", "best floor", "model (interval)",
+             "gain"]
+    return table(heads, lines, numbers=(4, 5, 6, 7))
 
 
 def alt(runs: pd.DataFrame, names: dict[str, str], told: str) -> str:
@@ -103,7 +106,7 @@ def dots(runs: pd.DataFrame, names: dict[str, str], width: float) -> Figure:
     its interval."""
     metrics = list(dict.fromkeys(runs.metric))
     sizes = [(runs.metric == metric).sum() for metric in metrics]
-    height = 0.6 + 0.34 * sum(sizes) + 0.75 * len(metrics)
+    height = 0.6 + 0.4 * sum(sizes) + 0.75 * len(metrics)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(len(metrics), squeeze=False, height_ratios=[n + 0.8 for n in sizes])
     for panel, metric in zip(axes[:, 0], metrics, strict=True):
@@ -123,7 +126,8 @@ def _panel(panel, runs: pd.DataFrame, names: dict[str, str]) -> None:
     ends = [(runs.trained - runs.low).clip(lower=0), (runs.high - runs.trained).clip(lower=0)]
     panel.errorbar(runs.trained, places, xerr=ends, fmt="o", color="C0", capsize=3,
                    label="model", zorder=4)
-    panel.set_yticks(places, [f"{names[r.paper]}, {_title(r.run)}" for r in runs.itertuples()])
+    labels = [fill(f"{names[r.paper]}, {_title(r.run)}", 26) for r in runs.itertuples()]
+    panel.set_yticks(places, labels)
     panel.set(ylim=(len(runs) - 0.4, -0.6), xlim=(0, None))
     panel.grid(axis="y", visible=False)
     panel.margins(x=0.08)

@@ -20,8 +20,9 @@ _LINK = re.compile(r"\[([^\]]+)\]\(/([^)]+)\)")
 
 def published_cells(book: Path, papers: dict[str, Paper],
                     records: dict[str, list[RunRecord]]) -> pd.DataFrame:
-    """One row a published cell, columns `COLUMNS`: `comparison` of every paper with its task, its
-    source, and the commands that would change it (` or ` between several, empty for none)."""
+    """One row a published cell, columns `COLUMNS`, a paper's own before those it quotes:
+    `comparison` with its task, its source, and the commands that would change it (` or ` between
+    several, empty for none)."""
     tasks = tasks_of(book)
     found = [_of_paper(paper, tasks.get(name, ""), records.get(name, []))
              for name, paper in papers.items() if paper.cells]
@@ -29,7 +30,7 @@ def published_cells(book: Path, papers: dict[str, Paper],
 
 
 def _of_paper(paper: Paper, task: str, records: list[RunRecord]) -> pd.DataFrame:
-    table = comparison(paper, records)
+    table = comparison(paper, records).sort_values("quoted", kind="stable")
     commands = commands_of(paper)
     cells = {cell.id: cell for cell in paper.cells}
     return table.assign(

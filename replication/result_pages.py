@@ -7,6 +7,7 @@ import base64
 import json
 import re
 from pathlib import Path
+from textwrap import fill
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -20,9 +21,9 @@ from replication.published import Paper
 from replication.published_cells import SHOWN, counted, csv_text, names_of, published_cells
 from replication.records import RunRecord
 
-# A colour and a pattern a status, in the order of `SHOWN`.
-LOOKS = {"matched": (2, ""), "higher": (0, "//"), "lower": (1, "\\\\"), "not comparable": (4, "xx"),
-         "not run": (7, ""), "quoted": (8, "..")}
+# A colour and a pattern a status.
+LOOKS = {"matched": ("C2", ""), "higher": ("C0", "//"), "lower": ("C1", "\\\\"),
+         "not comparable": ("C4", "xx"), "not run": ("C7", ""), "quoted": ("none", "..")}
 # Whose executed notebook the front page's ranked results are from.
 RANKED = "clip_prompt/runs/demo.ipynb"
 RANKED_ALT = ("Sketches of unseen classes and the eight photos that ClipPrompt ranks first for "
@@ -55,23 +56,27 @@ def state_words(cells: pd.DataFrame) -> str:
     """The state in two sentences."""
     own = cells[cells.status != "quoted"]
     runnable = ((own.status == "not run") & (own.command != "")).sum()
-    told = ", ".join(f"{n:,} {s}" for s in SHOWN[:-1] if (n := (own.status == s).sum()))
+    count = own.status.value_counts()
+    told = ", ".join(f"{count[s]:,} {s}" for s in SHOWN if s in count)
+    told = f"all {count.index[0]}" if len(count) == 1 else told
     return (f"{len(cells):,} published numbers are kept: {len(own):,} of these papers' methods "
-            f"and {len(cells) - len(own):,} that they quote from other methods. Of the "
-            f"{len(own):,}: {told}. For {runnable:,} of those not run there is a command; for the "
-            "rest, the reason why there is none.\n")
+            f"({told}) and {len(cells) - len(own):,} that are quoted from other methods. For "
+            f"{runnable:,} of those not run there is a command; for the rest, the reason why there "
+            "is none.\n")
 
 
 def state_html(cells: pd.DataFrame, names: dict[str, str]) -> str:
     """How many cells of each paper have each status, every number linked to those cells."""
     counts = counted(cells)
-    heads = "".join(f'<th scope="col">{_linked(s, status=s)}</th>' for s in SHOWN)
+    empty = {s: "" if counts[s].any() else ' class="none"' for s in SHOWN}  # hidden on a phone
+    heads = "".join(f'<th scope="col"{empty[s]}>{_linked(s, status=s)}</th>' for s in SHOWN)
     rows = "\n".join(
         f'<tr><th scope="row">{_linked(names[paper], paper=paper)}</th>'
-        + "".join(f"<td>{_linked(f'{n:,}', paper=paper, status=s) if n else 0}</td>"
+        + "".join(f"<td{empty[s]}>{_linked(f'{n:,}', paper=paper, status=s) if n else 0}</td>"
                   for s, n in row.items()) + f"<td>{row.sum():,}</td></tr>"
         for paper, row in counts.iterrows())
-    total = "".join(f"<td>{n:,}</td>" for n in [*counts.sum(), counts.to_numpy().sum()])
+    total = "".join(f"<td{empty.get(s, '')}>{n:,}</td>"
+                    for s, n in [*counts.sum().items(), ("all", counts.to_numpy().sum())])
     return ('<div class="state-box" tabindex="0" role="region" aria-label="State by paper">\n'
             f'<table class="state">\n<thead><tr><th scope="col">paper</th>{heads}'
             f'<th scope="col">all</th></tr></thead>\n<tbody>\n{rows}\n'
@@ -86,15 +91,15 @@ def state_bars(cells: pd.DataFrame, names: dict[str, str]) -> Figure:
     """A bar a paper, its cells by status as parts of a hundred, with their numbers."""
     counts = counted(cells)
     share = 100 * counts.div(counts.sum(axis=1), axis=0)
-    figure = Figure(figsize=(8, 0.9 + 0.42 * len(counts)), layout="constrained")
+    figure = Figure(figsize=(6.5, 0.9 + 0.45 * len(counts)), layout="constrained")
     axes = figure.subplots()
-    left, colours = 0 * share.iloc[:, 0], sns.color_palette("colorblind")
+    left = 0 * share.iloc[:, 0]
     for status in [s for s in SHOWN if counts[s].any()]:
         colour, hatch = LOOKS[status]
-        bars = axes.barh([f"{names[p]}  ({n:,})" for p, n in counts.sum(axis=1).items()],
-                         share[status], left=left, color=colours[colour], hatch=hatch, height=0.7,
-                         edgecolor="#00000055", linewidth=0.5, label=f"{MARKS[status]} {status}")
-        axes.bar_label(bars, [f"{n:,}" if w >= 4 else "" for n, w in
+        bars = axes.barh([fill(f"{names[p]} ({n:,})", 20) for p, n in counts.sum(axis=1).items()],
+                         share[status], left=left, color=colour, hatch=hatch, height=0.7,
+                         edgecolor="#808080", linewidth=0.8, label=f"{MARKS[status]} {status}")
+        axes.bar_label(bars, [f"{n:,}" if w >= 6 else "" for n, w in
                               zip(counts[status], share[status], strict=True)],
                        label_type="center", color="black", fontsize=9,
                        bbox={"facecolor": "#ffffffcc", "edgecolor": "none", "pad": 1.5})

@@ -30,11 +30,18 @@
     order: [],
     autoWidth: false,
     search: { search: asked.get("search") || "" },
-    columnDefs: [{ targets: [4, 5, 6, 7], type: "num" }],
+    columnDefs: [{ targets: [4, 5, 6], type: "num" }],
     layout: {
       topStart: "search", topEnd: "pageLength", bottomStart: "info", bottomEnd: "paging",
     },
     language: { search: "Search", lengthMenu: "Rows a page _MENU_", info: "Rows _START_ to _END_ of _TOTAL_", infoFiltered: "(of _MAX_)", infoEmpty: "No row" },
+  });
+  // What scrolls is the table alone, and the keyboard reaches it.
+  const box = document.querySelector(".cells-box");
+  const scrolled = table.closest(".dt-layout-row");
+  ["tabindex", "role", "aria-label"].forEach((name) => {
+    scrolled.setAttribute(name, box.getAttribute(name));
+    box.removeAttribute(name);
   });
   cells.search.fixed("choices", (text, data, index) => chosen(rows[index]));
 
