@@ -26,7 +26,7 @@ SETS = [str(p.relative_to(paths.ROOT)) for folder, pattern in (
             (paths.ROOT / "data_prep", "sources.yml"), (paths.ROOT / "data_prep/class_lists", "*.yml"),
             (paths.RESULT / "datasets", "*/report.json"),
             (paths.ROOT / "benchmarks/results", "*.json")) for p in folder.glob(pattern)]
-CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css")
+CHAPTERS = [str(p.relative_to(paths.ROOT)) for pattern in ("*.md", "*.yml", "*.bib", "*.ipynb", "*.svg", "*.css", "*.js", "_ext/*.py")
             for p in paths.BOOK.rglob(pattern)
             if not {"_build", "_generated", "runs", ".ipynb_checkpoints"} & set(p.parts)]
 
@@ -61,7 +61,8 @@ rule tables:
         map(executed, RUNS), "README.md", SETS, CHECKED,
         [f"replication/{name}.py" for name in (
             "report", "comparison", "dataset_pages", "check_pages", "result_pages", "metric_pages",
-            "against_code", "chapter_tables", "figures")],  # what writes them
+            "against_code", "chapter_tables", "figures", "published_cells", "cell_table",
+            "own_runs")],  # what writes them
         [str(p.relative_to(paths.ROOT)) for p in [*paths.BOOK.glob("*/records/*.json"), *LISTED,
                                                   *sum(SPEEDS.values(), [])]],
         [str((p.folder / "paper.yml").relative_to(paths.ROOT)) for p in PAPERS.values()]

@@ -18,7 +18,7 @@ NUMBERS = {"Reproduced": "reproduced", "Difference": "difference"}
 OF = ("this paper", "another method")
 # What a reader can choose by: the row's attribute, and its label.
 FILTERS = {"paper": "Paper", "task": "Task", "dataset": "Data set", "metric": "Metric",
-           "status": "Status", "of": "Number of"}
+           "status": "Status", "of": "Whose number"}
 
 
 def table_html(cells: pd.DataFrame, names: dict[str, str]) -> str:
@@ -92,9 +92,9 @@ def _reproduced(cell) -> str:
 
 
 def _difference(cell) -> str:
+    told = _points(round(cell.difference, 1) + 0.0, "+.1f")  # + 0.0: no zero has a minus
     tolerance = _points(cell.tolerance, "g")
-    return _points(cell.difference, "+.1f") + (f"<small>tolerance {tolerance}</small>"
-                                               if tolerance else "")
+    return told + (f"<small>tolerance {tolerance}</small>" if tolerance else "")
 
 
 def _status(status: str) -> str:

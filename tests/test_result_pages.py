@@ -162,6 +162,12 @@ def test_two_decimals_are_kept_where_two_were_printed(folder):  # noqa: F811
     assert words(row, "Reproduced").startswith("70.13")
 
 
+def test_no_zero_has_a_minus(folder):  # noqa: F811
+    table = made_up(folder).assign(difference=-0.04)
+    row = shown(cell_table.table_html(table, {"clip_prompt": "P"}))[0]
+    assert words(row, "Difference") == "+0.0 tolerance 1"
+
+
 def test_runs_are_links_where_the_book_has_their_page():
     run = "[sketchy](/clip_prompt/runs/sketchy.ipynb), `runs/other.json`"
     assert run_links(run) == [("sketchy", "clip_prompt/runs/sketchy.html"),

@@ -24,13 +24,15 @@
     return clone.textContent.trim().replace(/\s+/g, " ").replace(/^; /, "").replace(/ ?; /g, "; ");
   };
 
+  $.fn.dataTable.ext.search.push((settings, data, index) => chosen(rows[index]));
   const cells = $(table).DataTable({
     pageLength: 25,
     lengthMenu: [[25, 100, -1], [25, 100, "all"]],
     order: [],
     autoWidth: false,
     search: { search: asked.get("search") || "" },
-    columnDefs: [{ targets: [4, 5, 6], type: "num" }],
+    orderClasses: false,
+    columnDefs: [{ targets: [4, 5, 6], type: "num" }, { targets: "_all", type: "html" }],
     layout: {
       topStart: "search", topEnd: "pageLength", bottomStart: "info", bottomEnd: "paging",
     },
@@ -43,7 +45,6 @@
     scrolled.setAttribute(name, box.getAttribute(name));
     box.removeAttribute(name);
   });
-  cells.search.fixed("choices", (text, data, index) => chosen(rows[index]));
 
   const keep = () => {
     const kept = new URLSearchParams();
@@ -91,6 +92,7 @@
   form.addEventListener("change", () => cells.draw());
   form.addEventListener("reset", () => setTimeout(() => cells.search("").order([]).draw()));
   cells.on("draw", () => { keep(); copyable(); });
+  copyable();
 
   const show = (row) => {
     const place = cells.rows({ search: "applied" }).nodes().toArray().indexOf(row);
@@ -100,7 +102,6 @@
     row.classList.add("wanted");
     row.scrollIntoView({ block: "center" });
   };
-  cells.draw();
   if (wanted) show(wanted);
   addEventListener("hashchange", () => {
     const row = rows.find((r) => "#" + r.id === decodeURIComponent(location.hash));
