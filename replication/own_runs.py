@@ -84,13 +84,13 @@ def _ends(interval: str, value: float) -> tuple[float | None, float | None]:
 
 def markdown(runs: pd.DataFrame, names: dict[str, str]) -> str:
     """The runs as one table; what each is compared with is named."""
-    lines = [[names[r.paper], r.run, r.dataset, r.metric, _points(r.chance),
+    lines = [[names[r.paper], r.run, f"{r.dataset}, {r.metric}", _points(r.chance),
               f"{_points(r.floor)} ({r.floor_name})" if r.floor_name else "",
               _points(r.trained) + (f" ({r.low:.1f} to {r.high:.1f})" if pd.notna(r.low) else ""),
               _points(r.gain, "+.1f")] for r in runs.itertuples()]
-    heads = ["paper", "run", "data set", "metric", "chance", "best floor", "model (interval)",
+    heads = ["paper", "run", "data set, metric", "chance", "best floor", "model (interval)",
              "gain"]
-    return table(heads, lines, numbers=(4, 5, 6, 7))
+    return table(heads, lines, numbers=(3, 4, 5, 6))
 
 
 def alt(runs: pd.DataFrame, names: dict[str, str], told: str) -> str:

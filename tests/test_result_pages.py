@@ -68,7 +68,8 @@ def test_every_cell_of_the_book_appears_once_and_as_printed(repo, cells, rows):
         assert words(rows[key], "Data set") == f"{cell.dataset} {cell.split} {cell.protocol}"
 
 
-def test_each_command_runs_an_experiment_that_aims_at_the_cell(repo, rows):
+def test_each_command_runs_an_experiment_that_aims_at_the_cell(repo, rows, cells):
+    assert not cells.reason.str.contains("command|`").any()  # it has a column of its own
     for name, paper in read_papers(repo / "book").items():
         aims = {e.name: set(e.targets) for e in paper.experiments}
         for cell in paper.cells:
