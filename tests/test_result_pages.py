@@ -177,6 +177,12 @@ def test_runs_are_links_where_the_book_has_their_page():
     assert run_links("sketchy") == [("sketchy", "")]
 
 
+def test_the_csv_names_runs_by_their_files(folder):  # noqa: F811
+    run = "[sketchy](/clip_prompt/runs/sketchy.ipynb), `runs/other.json`"
+    [line, *_] = csv.DictReader(io.StringIO(csv_text(made_up(folder).assign(run=run))))
+    assert line["run"] == "clip_prompt/runs/sketchy.ipynb, runs/other.json"
+
+
 def test_a_cell_with_two_experiments_names_both(folder):  # noqa: F811
     paper = a_paper()
     paper["experiments"].append(paper["experiments"][1] | {"name": "again"})
