@@ -65,6 +65,7 @@ def test_every_cell_of_the_book_appears_once_and_as_printed(repo, cells, rows):
     for key, cell in expected.items():
         assert words(rows[key], "Published") == str(cell.value)
         assert words(rows[key], "Metric").startswith(cell.metric)
+        assert (rows[key]["data-metric"], rows[key]["data-dataset"]) == (cell.metric, cell.dataset)
         assert words(rows[key], "Data set") == f"{cell.dataset} {cell.split} {cell.protocol}"
 
 
