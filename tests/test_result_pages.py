@@ -234,7 +234,8 @@ def test_a_status_that_no_cell_has_is_a_zero_without_a_link(cells, repo):
 
 def test_bars_hold_every_cell(folder):  # noqa: F811
     axes = result_pages.state_bars(made_up(folder), {"clip_prompt": "P"}).axes[0]
-    assert sum(bar.get_width() for bar in axes.patches) == pytest.approx(100)
+    assert [bar.get_x() for bar in axes.patches] == pytest.approx([100 / 6 * i for i in range(6)])
+    assert axes.patches[-1].get_x() + axes.patches[-1].get_width() == pytest.approx(100)
     assert [text.get_text() for text in axes.texts] == 6 * ["1"]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["P (6)"]
 
@@ -266,6 +267,7 @@ def own_run(kind="demo", **variants) -> dict:
 def test_an_overview_has_one_line_a_run_and_the_best_floor():
     record = own_run(chance=4.0, pixels=9.0, untrained=7.0, trained=42.0)
     record["metrics"] += [m | {"metric": "P@100"} for m in record["metrics"]]
+    record["metrics"].append(record["metrics"][3] | {"protocol": "generalised", "value": 41.0})
     again = json.loads(json.dumps(record)) | {"experiment": "zero"}
     again["metrics"] = own_run(trained=42.0)["metrics"]
     runs = own_runs.headlines({"clip_prompt": demo_table(
