@@ -211,6 +211,8 @@ def test_the_state_counts_every_cell_and_leads_to_it(folder):  # noqa: F811
     table = made_up(folder)
     assert counted(table).loc["clip_prompt"].to_dict() == dict.fromkeys(SHOWN, 1)
     page = BeautifulSoup(result_pages.state_html(table, {"clip_prompt": "P"}), "html.parser")
+    assert "clip_prompt&amp;status=" in str(page) and "&status" not in result_pages.state_html(
+        table, {"clip_prompt": "P"})
     row = page.select("tbody tr")[0]
     links = [a["href"] for a in row.select("td a")]
     assert links == [f"results.html?paper=clip_prompt&status={s.replace(' ', '+')}#cells"
