@@ -28,16 +28,15 @@ from replication.comparison import (
     subset_table,
 )
 from replication.dataset_pages import write_pages
+from replication.own_runs import COMMON
 from replication.published import Paper, read_papers
+from replication.published_cells import SHOWN, counted, published_cells
 from replication.records import InvalidFile, Metric, RunRecord
 
 __all__ = ["comparison", "demo_table", "subset_table", "run_link", "write_report",
            "stale_readme", "published_markdown", "own_markdown", "readme_results",
-           "deviations_markdown", "state_markdown"]
+           "deviations_markdown"]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-# The convention that every record of a task holds, and its first metric: the columns of runs side
-# by side.
-COMMON = {"trec": "mAP@all", "image_text": "mean_R@1", "cirr": "Avg", "fashioniq": "average Avg"}
 # The benchmarks whose results a chapter shows.
 BENCHMARKS = {"clip_retrieval": ("image_text",), "sprc": ("sprc_training", "composed_rank"),
               "zse_sbir": ("zse_pairs",)}
@@ -75,7 +74,6 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
     for pages in (result_pages, metric_pages, against_code, chapter_tables, ranked_pages,
                   command_pages, citing_pages, running_pages):
         written += pages.write(book, papers, kept)
-    written.append(_write(book / "_generated" / "state.md", state_markdown(book)))
     if (book / "datasets").is_dir():
         written += write_pages(book=book)
     return [*written, _write(readme, _with_results(readme, book))]
@@ -314,17 +312,6 @@ def _machine(found: dict) -> str:
     return f"{cores if found['device'] == 'cpu' else found['device']}, torch {machine['torch']}"
 
 
-def state_markdown(book: Path | None = None) -> str:
-    """What became of the published numbers of every paper, one line a paper."""
-    lines = []
-    for name, paper in read_papers(book).items():
-        if paper.cells:
-            table = comparison(paper, records_of(name, book))
-            status = table[~table.quoted].status.value_counts()
-            lines.append([name, *(status.get(s, 0) for s in STATUSES), table.quoted.sum()])
-    return _markdown(["paper", *STATUSES, "quoted from other methods"], lines) + "\n"
-
-
 def own_markdown(table: pd.DataFrame, nothing: str) -> str:
     """Runs on the built-in dataset or on a subset, one small table a group of runs. Where its
     metrics are on several parts of the set, its head says on what each is."""
@@ -342,28 +329,17 @@ def own_markdown(table: pd.DataFrame, nothing: str) -> str:
 
 
 def readme_results(book: Path | None = None) -> str:
-    """Status counts of the published cells and the kept runs on samples, of every paper.
-
-    Of a sample's numbers the README shows the paper's own convention and the common one.
-    """
-    counted, own = [], []
-    for name, paper in read_papers(book).items():
-        records = records_of(name, book, kept_only=True)
-        if paper.cells:
-            table = comparison(paper, records)
-            status = table[~table.quoted].status.value_counts()
-            counted.append([name, len(table), table.quoted.sum(),
-                            *(status.get(s, 0) for s in STATUSES)])
-        records = _own_protocol(records)
-        for table in (subset_table(records), demo_table(records)):
-            table = _shown(paper, table)
-            own += [] if table.empty else [_rooted(own_markdown(table, ""))]
-    parts = ["Published numbers, by what became of them:",
-             _markdown(["paper", "numbers", "other methods", *STATUSES], counted)]
-    if own:
-        parts.append("Measured on samples and on the built-in dataset; never to be set beside "
-                     "published numbers:")
-    return "\n\n".join(parts + [text.strip() for text in own])
+    """Status counts of the published cells, from kept records: every number is in the book."""
+    papers = read_papers(book)
+    kept = {name: records_of(name, book, kept_only=True) for name in papers}
+    table = counted(published_cells(book or paths.BOOK, papers, kept))
+    lines = [[paper, row.sum(), *row] for paper, row in table.iterrows()]
+    return "\n\n".join([
+        "Published numbers, by what became of them; `quoted` are other methods' numbers from the "
+        "same sources:", _markdown(["paper", "numbers", *SHOWN], lines),
+        "Every number, its status and the command that would change it: `results.html` of the book "
+        "that `make book` builds. Runs on the built-in data set and on samples of real sets are on "
+        "pages of their own there, because they cannot be compared with published numbers."])
 
 
 def _with_results(readme: Path, book: Path) -> str:
@@ -490,11 +466,6 @@ def _markdown(columns: list[str], lines: list[list[str]], numbers: bool = True) 
     rule = ["---"] + ["---:" if numbers else "---"] * (len(columns) - 1)
     rows = [[str(v).replace("|", "\\|") for v in line] for line in [columns, rule, *lines]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _rooted(text: str) -> str:
-    """Links of the book as the README must write them."""
-    return text.replace("](/", "](book/")
 
 
 def _shown(paper: Paper, table: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,8 @@ LIBRARY = Path(__file__).resolve().parent.parent / "replication"
 TORCH_FREE = ["report", "comparison", "records", "published", "notebooks", "paths", "datasets",
               "dataset_pages", "check_pages", "pictures", "figures", "result_pages",
               "metric_pages", "against_code", "chapter_tables", "ranked_pages", "energy",
-              "run_facts", "command_pages", "citing_pages", "running_pages"]
+              "run_facts", "command_pages", "citing_pages", "running_pages", "published_cells",
+              "cell_table", "own_runs"]
 # What brings torch in when it is imported.
 TORCH = {"torch", "torchvision", "open_clip", "timm", "torchmetrics", "lightning_fabric",
          "lightning", "transformers"}
