@@ -26,6 +26,8 @@ DEFINITIONS = {
 }
 MARKERS = {"clip_prompt": "o", "clip_prompt_torchmetrics_1_8": "v", "acnet": "s", "zse_sbir": "D",
            "trec": "P"}
+CAPTION = ("One ranking a line; marks are the conventions, bars their 95 % intervals over queries. "
+           "Nothing but the definition differs along a line.")
 
 
 def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecord]]) -> list[Path]:
@@ -37,7 +39,8 @@ def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecor
              "common": common_markdown(papers, runs),
              "conventions": conventions_markdown(papers, runs)}
     files, pages["parting"] = parting(generated, papers, runs)
-    return files + [paths.write_atomic(generated / f"metrics_{name}.md", text.encode())
+    more, pages["front"] = parting(generated, papers, runs, ("mAP@200",), "front")
+    return files + more + [paths.write_atomic(generated / f"metrics_{name}.md", text.encode())
                     for name, text in pages.items()]
 
 
@@ -58,50 +61,53 @@ def trained(record: RunRecord) -> list[Metric]:
 def named(papers: dict[str, Paper], record: RunRecord) -> str:
     """A run in two words: the method and its data."""
     kinds = {"demo": "doodles", "subset": f"{record.dataset.name} sample"}
-    return f"{method(papers[record.paper])}, {kinds.get(record.dataset.kind, record.dataset.name)}"
-
-
-def method(paper: Paper) -> str:
-    """The name by which the field knows a paper's method."""
-    return paper.method or paper.name
+    return f"{papers[record.paper].known_as}, {kinds.get(record.dataset.kind, record.dataset.name)}"
 
 
 # -- one ranking under every convention
 
-def parting(generated: Path, papers: dict[str, Paper], runs: list[RunRecord]
-            ) -> tuple[list[Path], str]:
+def parting(generated: Path, papers: dict[str, Paper], runs: list[RunRecord],
+            metrics: tuple[str, ...] = METRICS, name: str = "parting") -> tuple[list[Path], str]:
     """The figure of how far the conventions part: a panel a metric, a line a run, a mark a
     convention with its 95 % interval."""
     if not runs:
         return [], "No run of a sketch paper yet.\n"
-    widest = max(((spread(values(run, metric)), metric, run) for run in runs for metric in METRICS),
+    widest = max(((spread(values(run, metric)), metric, run) for run in runs for metric in metrics),
                  key=lambda found: found[0])
-    alt = (f"Four panels, one a metric; each of {len(runs)} rankings is a line with a mark a "
-           f"convention. They part by up to {widest[0]:.1f} points: {widest[1]} of "
+    alt = (f"A panel for {', '.join(metrics)}; each of {len(runs)} rankings is a line with a mark "
+           f"a convention. They part by up to {widest[0]:.1f} points: {widest[1]} of "
            f"{named(papers, widest[2])}.")
-    return figures.pair(generated, "metrics_parting", lambda: parting_figure(papers, runs), alt,
-                        "One ranking a line; marks are the conventions, bars their 95 % intervals "
-                        "over queries. Nothing but the definition differs along a line.")
+    return figures.pair(generated, f"metrics_{name}",
+                        lambda: parting_figure(papers, runs, metrics), alt,
+                        CAPTION if metrics == METRICS else "")
 
 
-def parting_figure(papers: dict[str, Paper], runs: list[RunRecord]) -> Figure:
-    """Two by two panels, so that a phone can show it."""
-    figure = Figure(figsize=(8.2, 1.9 + 0.62 * len(runs)), layout="constrained")
-    axes = figure.subplots(2, 2, sharey=True)
-    for axis, metric in zip(axes.flat, METRICS, strict=True):
-        for place, (convention, marker) in enumerate(MARKERS.items()):
-            found = [values(run, metric).get(convention) for run in runs]
-            heights = [y + 0.13 * (place - 2) for y, m in enumerate(found) if m]
-            shown = [m for m in found if m]
-            axis.errorbar([m.value for m in shown], heights, fmt=marker, ms=5, capsize=2, lw=1,
-                          xerr=[[m.value - (m.low or m.value) for m in shown],
-                                [(m.high or m.value) - m.value for m in shown]], label=convention)
-        axis.set(title=metric, xlabel="percent", xlim=(0, None))
+def parting_figure(papers: dict[str, Paper], runs: list[RunRecord], metrics: tuple[str, ...]
+                   ) -> Figure:
+    """Two by two panels, so that a phone can show it; or one."""
+    lines = -(-len(metrics) // 2)
+    figure = Figure(figsize=(8.2 if lines > 1 else 5, lines * (0.95 + 0.31 * len(runs)) + 0.5),
+                    layout="constrained")
+    axes = figure.subplots(lines, min(2, len(metrics)), sharey=True, squeeze=False)
+    for axis, metric in zip(axes.flat, metrics, strict=True):
+        _panel(axis, runs, metric)
     axes[0, 0].set_yticks(range(len(runs)), [named(papers, run) for run in runs])
     axes[0, 0].invert_yaxis()
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3 if lines > 1 else 2)
     return figure
+
+
+def _panel(axis, runs: list[RunRecord], metric: str) -> None:
+    for place, (convention, marker) in enumerate(MARKERS.items()):
+        found = [(y, m) for y, run in enumerate(runs)
+                 if (m := values(run, metric).get(convention))]
+        shown = [m for _, m in found]
+        axis.errorbar([m.value for m in shown], [y + 0.13 * (place - 2) for y, _ in found],
+                      xerr=[[m.value - (m.low or m.value) for m in shown],
+                            [(m.high or m.value) - m.value for m in shown]],
+                      fmt=marker, ms=5, capsize=2, lw=1, label=convention)
+    axis.set(title=metric, xlabel="percent", xlim=(0, None))
 
 
 def values(record: RunRecord, metric: str) -> dict[str, Metric]:
@@ -123,7 +129,9 @@ def conventions_markdown(papers: dict[str, Paper], runs: list[RunRecord]) -> str
         for metric in METRICS:
             found = values(run, metric)
             numbers = [f"{found[c].value:.1f}" if c in found else "" for c in MARKERS]
-            lines.append([f"{named(papers, run)} ({run_link(run)})", metric, *numbers,
+            link = run_link(run).replace(f"[{run.path.stem}]" if run.path else "[]",
+                                         f"[{named(papers, run)}]")
+            lines.append([link, metric, *numbers,
                           f"{spread(found):.1f}"])
     columns = ["ranking", "metric", *(f"`{c}`" for c in MARKERS), "they part by"]
     return table(columns, lines, words=2)
@@ -164,20 +172,42 @@ def comparable_markdown(papers: dict[str, Paper]) -> str:
         for cell in paper.cells:
             place = (cell.dataset, cell.split, cell.protocol, cell.selection,
                      definition(cell.metric, cell.convention))
-            whose = method(paper) if cell.convention else f"{method(paper)}, of other methods"
             tables = classes.setdefault(place, {}).setdefault(cell.metric, {})
-            names = tables.setdefault(whose, [])
+            names = tables.setdefault(paper.known_as, [])
             names += [cell.table] if cell.table not in names else []
     lines = []
     for (dataset, split, protocol, selection, told), metrics in sorted(classes.items()):
-        joined = {metric: "; ".join(f"{whose}: {', '.join(names)}" for whose, names in by.items())
+        joined = {metric: "; ".join(f"{paper}: {in_words(names)}" for paper, names in by.items())
                   for metric, by in metrics.items()}
         for tables in dict.fromkeys(joined.values()):
-            same = ", ".join(metric for metric, t in joined.items() if t == tables)
+            same = gathered([metric for metric, t in joined.items() if t == tables])
             lines.append([f"{dataset} {split}", protocol, same, told, selection or "not stated",
                           tables])
     return table(["test set", "protocol", "metrics", "definition", "epoch chosen on", "tables"],
                  lines, words=6)
+
+
+def in_words(tables: list[str]) -> str:
+    """Tables by their names in paper.yml, said shortly: `paper-table-4` is table 4."""
+    names = [name.removeprefix("paper-").replace("-", " ") for name in tables]
+    kinds = {}
+    for name in names:
+        kind, _, number = name.rpartition(" ")
+        kinds.setdefault(kind if number.isdigit() else name, []).append(number)
+    return ", ".join(f"{kind} {', '.join(sorted(numbers, key=int))}" if numbers[0].isdigit()
+                     else kind for kind, numbers in kinds.items())
+
+
+def gathered(metrics: list[str]) -> str:
+    """Metrics that differ in what they are of, said once: `R@1, R@5 (i2t, t2i)`."""
+    of: dict[str, list[str]] = {}
+    for metric in metrics:
+        what, _, name = metric.replace("_R@", " R@").rpartition(" ")
+        of.setdefault(name, []).append(what)
+    sides = list(dict.fromkeys(map(tuple, of.values())))
+    if len(sides) > 1 or sides == [("",)]:
+        return ", ".join(metrics)
+    return f"{', '.join(of)} ({', '.join(sides[0])})"
 
 
 def definition(metric: str, convention: str) -> str:
@@ -210,13 +240,13 @@ def side_by_side(papers: dict[str, Paper], runs: list[RunRecord]) -> str:
     """One set's runs as columns, its floors first; the interval stands under each number."""
     first = runs[0].dataset
     kind = {"demo": "built-in", "subset": "a sample"}.get(first.kind, first.kind)
-    counts = "; ".join(f"{method(papers[r.paper])}: {r.dataset.n_query:,} queries" for r in runs)
+    counts = "; ".join(f"{papers[r.paper].known_as}: {r.dataset.n_query:,} queries" for r in runs)
     head = (f"**{first.name} {first.split}** ({kind}), {first.n_gallery:,} photos of "
             f"{first.n_classes} unseen classes; {counts}")
     floors = [v for v in ("chance", "pixels") if all(floor(r, v, "mAP@all") for r in runs)]
     lines = [[metric, *(f"{mean(floor(r, v, metric).value for r in runs):.1f}" for v in floors),
               *(with_interval(values(r, metric)["trec"]) for r in runs)] for metric in METRICS]
-    columns = [f"{method(papers[r.paper])} ({run_link(r)})" for r in runs]
+    columns = [f"{papers[r.paper].known_as} ({run_link(r)})" for r in runs]
     return head + "\n\n" + table(["", *floors, *columns], lines)
 
 

@@ -30,15 +30,14 @@ INTERVAL = re.compile(r"([\d.]+) to ([\d.]+)|± ([\d.]+)")
 
 
 def write(book: Path, names: dict[str, str], records: dict[str, list[RunRecord]]) -> list[Path]:
-    """`_generated/overview_<samples|demos>.md`, `front_dots.md` and their figures."""
+    """`_generated/overview_<samples|demos>.md` and their figures."""
     generated, written = book / "_generated", []
     for kind, (table_of, told) in KINDS.items():
         runs = headlines({name: table_of(records.get(name, [])) for name in names})
         files, shown = _figure(generated, f"overview_{kind}", runs, names, told, 8)
         text = f"{shown}\n{CAPTION}\n\n{markdown(runs, names)}" if files else shown
         written += [*files, paths.write_atomic(generated / f"overview_{kind}.md", text)]
-    files, shown = _figure(generated, "front_dots", runs, names, told, 5)
-    return [*written, *files, paths.write_atomic(generated / "front_dots.md", shown)]
+    return written
 
 
 def _figure(generated: Path, name: str, runs: pd.DataFrame, names: dict[str, str], told: str,

@@ -134,6 +134,11 @@ class Paper(Strict):
         """The folder's name."""
         return self.folder.name
 
+    @property
+    def known_as(self) -> str:
+        """What the book calls it: the method's name, else the folder's."""
+        return self.method or self.name
+
     @model_validator(mode="after")
     def names_are_unique(self) -> "Paper":
         for what, names in (("cell id", [c.id for c in self.cells]),

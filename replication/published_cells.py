@@ -59,16 +59,6 @@ def tasks_of(book: Path) -> dict[str, str]:
             for chapter in part["chapters"] if chapter["file"].endswith("/index")}
 
 
-def names_of(book: Path, papers: dict[str, Paper]) -> dict[str, str]:
-    """What a paper is called: its chapter's title, else its folder's name."""
-    return {name: _title(book / name / "index.md") or name for name in papers}
-
-
-def _title(page: Path) -> str:
-    lines = page.read_text(encoding="utf-8").splitlines() if page.is_file() else []
-    return next((line[2:].strip() for line in lines if line.startswith("# ")), "")
-
-
 def csv_text(cells: pd.DataFrame) -> str:
     """The frame as CSV: numbers as they are, runs as the paths of their notebooks or records."""
     plain = cells.assign(run=[_LINK.sub(r"\2", run).replace("`", "") for run in cells.run])

@@ -18,7 +18,7 @@ from replication import figures, own_runs, paths
 from replication.cell_table import MARKS, table_html
 from replication.check_pages import table
 from replication.published import Paper
-from replication.published_cells import SHOWN, counted, csv_text, names_of, published_cells
+from replication.published_cells import SHOWN, counted, csv_text, published_cells
 from replication.records import RunRecord
 
 # A colour and a pattern a status.
@@ -32,7 +32,7 @@ RANKED_ALT = ("Sketches of unseen classes and the eight photos that ClipPrompt r
 
 def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecord]]) -> list[Path]:
     """The files of `_generated` that these pages include."""
-    generated, names = book / "_generated", names_of(book, papers)
+    generated, names = book / "_generated", {n: p.known_as for n, p in papers.items()}
     cells = published_cells(book, papers, records)
     texts = {"published_cells.csv": csv_text(cells),
              "published_cells.html": table_html(cells, names),

@@ -88,6 +88,29 @@ def test_a_perfect_ranking_gets_what_is_told():
         assert metric_pages.best(positives, 10) == pytest.approx(got)
 
 
+def spread_out(gathered: str) -> list[str]:
+    """The metrics that `gathered` put together."""
+    names, _, sides = gathered.rstrip(")").partition(" (")
+    both = [(side, name) for side in sides.split(", ") for name in names.split(", ")]
+    return [name for side, name in both if not side] + [
+        f"{side}{'_' if '2' in side else ' '}{name}" for side, name in both if side]
+
+
+@pytest.mark.parametrize("metrics, told", [
+    (["mAP@all", "P@100"], "mAP@all, P@100"),
+    (["i2t_R@1", "i2t_R@5", "t2i_R@1", "t2i_R@5"], "R@1, R@5 (i2t, t2i)"),
+    (["i2t_R@1", "i2t_R@5", "t2i_R@5"], "i2t_R@1, i2t_R@5, t2i_R@5"),
+    (["dress R@10", "shirt R@10"], "R@10 (dress, shirt)")])
+def test_metrics_of_several_things_are_told_once(metrics, told):
+    assert metric_pages.gathered(metrics) == told
+    assert sorted(spread_out(told)) == sorted(metrics)
+
+
+def test_tables_of_one_kind_are_counted():
+    tables = ["paper-table-10", "paper-table-2", "seed-benchmarks", "paper-fig-9"]
+    assert metric_pages.in_words(tables) == "table 2, 10, seed benchmarks, fig 9"
+
+
 def test_every_published_cell_is_in_one_class():
     papers = read_papers()
     table = metric_pages.comparable_markdown(papers)
@@ -95,11 +118,14 @@ def test_every_published_cell_is_in_one_class():
     for paper in papers.values():
         for cell in paper.cells:
             found = [r for r in rows if r[0].strip("| ") == f"{cell.dataset} {cell.split}"
-                     and r[1] == cell.protocol and cell.metric in r[2].split(", ")
+                     and r[1] == cell.protocol and cell.metric in spread_out(r[2])
                      and r[3] == metric_pages.definition(cell.metric, cell.convention)
                      and r[4] == (cell.selection or "not stated")]
             assert len(found) == 1, cell.id
-            assert cell.table in found[0][5] and paper.method in found[0][5]
+            assert paper.method in found[0][5]
+            kind, _, number = metric_pages.in_words([cell.table]).rpartition(" ")
+            assert re.search(rf"{kind}[\d ,]* {number}\b" if number.isdigit() else number,
+                             " " + found[0][5])
 
 
 def rows(convention: str, value: float, **more) -> list[dict]:
@@ -165,3 +191,13 @@ def test_a_run_that_lacks_a_metric_stays_out(papers):
     raw = made("acnet", 0).model_dump(mode="json")
     raw["metrics"] = [m for m in raw["metrics"] if m["metric"] != "P@200"]
     assert metric_pages.sketch_runs(papers, {"acnet": [parse_record(raw, "x")]}) == []
+
+
+def test_the_front_page_shows_one_metric_alone(papers, tmp_path):
+    runs = metric_pages.sketch_runs(papers, {"acnet": [made("acnet", 0)]})
+    axes = metric_pages.parting_figure(papers, runs, ("mAP@200",)).axes
+    assert [axis.get_title() for axis in axes] == ["mAP@200"]
+    whole = metric_pages.parting_figure(papers, runs, metric_pages.METRICS).axes
+    assert [axis.get_title() for axis in whole] == list(metric_pages.METRICS)
+    files, shown = metric_pages.parting(tmp_path, papers, runs, ("mAP@200",), "front")
+    assert files[0].name == "metrics_front-light.svg" and metric_pages.CAPTION not in shown

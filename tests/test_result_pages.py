@@ -23,7 +23,6 @@ from replication.published_cells import (
     commands_of,
     counted,
     csv_text,
-    names_of,
     published_cells,
     run_links,
     tasks_of,
@@ -53,7 +52,7 @@ def cells(repo) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def rows(repo, cells) -> dict[str, BeautifulSoup]:
-    names = names_of(repo / "book", read_papers(repo / "book"))
+    names = {n: p.known_as for n, p in read_papers(repo / "book").items()}
     return {row["id"]: row for row in shown(cell_table.table_html(cells, names))}
 
 
@@ -92,7 +91,7 @@ def test_rows_lead_to_sections_that_chapters_have(repo, rows):
 def test_papers_have_their_chapters_task_and_title(repo, cells):
     assert tasks_of(repo / "book")["sprc"] == "Composed image retrieval"
     assert cells.groupby("paper").task.nunique().eq(1).all() and cells.task.all()
-    names = names_of(repo / "book", read_papers(repo / "book"))
+    names = {n: p.known_as for n, p in read_papers(repo / "book").items()}
     assert names["acnet"] == "ACNet" and names["pretrain"] == "pretrain"
 
 
@@ -227,7 +226,7 @@ def test_the_state_counts_every_cell_and_leads_to_it(folder):  # noqa: F811
 
 
 def test_a_status_that_no_cell_has_is_a_zero_without_a_link(cells, repo):
-    names = names_of(repo / "book", read_papers(repo / "book"))
+    names = {n: p.known_as for n, p in read_papers(repo / "book").items()}
     page = BeautifulSoup(result_pages.state_html(cells, names), "html.parser")
     matched = page.select("tbody tr")[0].find_all("td")[0]
     assert matched.text == "0" and matched["class"] == ["none"] and not matched.a
@@ -366,7 +365,7 @@ def page_file(tmp_path_factory, extension, repo, cells):
     (root / "datatables.js").write_text(extension.classic(bundle.read_text(encoding="utf-8")))
     for name in ("results.js", "results.css"):
         shutil.copy(repo / "book" / "_static" / name, root / name)
-    names = names_of(repo / "book", read_papers(repo / "book"))
+    names = {n: p.known_as for n, p in read_papers(repo / "book").items()}
     (root / "results.html").write_text(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>t</title>'
         '<link rel="stylesheet" href="results.css">'
