@@ -5,6 +5,7 @@ import shutil
 from decimal import Decimal
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 import yaml
@@ -43,7 +44,7 @@ def folder(tmp_path) -> Path:
     folder = tmp_path / "book" / "clip_prompt"
     (folder / "paper").mkdir(parents=True)
     (folder / "paper" / "sketchy.yml").write_text("epochs: 60\nseed: 42\n")
-    (folder / "train.ipynb").write_text("{}")
+    (folder / "train.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook()))
     (folder / "paper.yml").write_text(yaml.safe_dump(a_paper()))
     (tmp_path / "README.md").write_text(f"{BEFORE}\n{AFTER}")
     return folder

@@ -92,7 +92,7 @@ def test_papers_have_their_chapters_task_and_title(repo, cells):
     assert tasks_of(repo / "book")["sprc"] == "Composed image retrieval"
     assert cells.groupby("paper").task.nunique().eq(1).all() and cells.task.all()
     names = {n: p.known_as for n, p in read_papers(repo / "book").items()}
-    assert names["acnet"] == "ACNet" and names["pretrain"] == "pretrain"
+    assert names["acnet"] == "ACNet" and names["pretrain"] == "Pretraining"
 
 
 def test_own_cells_stand_before_quoted_ones(cells):
