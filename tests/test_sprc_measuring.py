@@ -417,7 +417,7 @@ def test_a_selection_that_was_not_kept_is_told(cirr, tmp_path):
 
 
 def test_only_the_last_epoch_is_enough_for_choices(cirr):
-    [results] = measuring.measure_last(cirr.e)
+    [results] = measuring.measure_selected(cirr.e)
     assert {(m.variant, m.selection) for m in results.rows} == {("trained", "last")}
     assert {m.metric: m.value for m in results.rows} == values(cirr.record, "trained", "last")
 

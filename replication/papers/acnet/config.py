@@ -13,6 +13,8 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from replication.switches import Times
+
 CLASS_ON = ("sketch", "photo", "generated")
 TUBERLIN_PHOTOS = 400  # the code leaves TU-Berlin's unseen classes with fewer photos out
 
@@ -133,4 +135,12 @@ ABLATIONS = {
     "color jitter + solarization + no synthesis": ALONE | {"color_jitter": 0.4, "solarize": 0.5},
     **{f"channels {n}": {"channels": n} for n in (4, 16, 32, 64)},
     **{f"residual blocks {n}": {"blocks": n} for n in (4, 6, 9)},
+}
+# Further ones, turned where they are named. Rates are multiples of the paper's one rate.
+HELD_OUT = {"epochs": Times(3), "val_classes": 4}
+CHOICES = {
+    "extractor rate / 100": {"extractor_lr": Times(0.01)},
+    "epochs x 3 + 4 classes held out": HELD_OUT,
+    "epochs x 3 + 4 classes held out + best on unseen": HELD_OUT | {"selection": "unseen"},
+    "epochs x 3 + 4 classes held out + best on held-out": HELD_OUT | {"selection": "seen"},
 }
