@@ -139,7 +139,6 @@ SWITCHES = {
 CHOICES = {
     "rate / 5": {"learning_rate": Times(0.2)},
     "batch x 4": {"batch_size": Times(4)},
-    "encoder in the loop": {"frozen_features": False},
     "rtc and align 1 + gallery: VAL": {"loss_rtc": 1.0, "loss_align": 1.0,
                                        "gallery": "VAL"},  # FashionIQ has it
 }
