@@ -10,7 +10,7 @@ import pytest
 LIBRARY = Path(__file__).resolve().parent.parent / "replication"
 TORCH_FREE = ["report", "comparison", "records", "published", "notebooks", "paths", "datasets",
               "dataset_pages", "check_pages", "pictures", "figures", "result_pages",
-              "metric_pages", "against_code", "chapter_tables"]
+              "metric_pages", "against_code", "chapter_tables", "deviations", "effect_words"]
 # What brings torch in when it is imported.
 TORCH = {"torch", "torchvision", "open_clip", "timm", "torchmetrics", "lightning_fabric",
          "lightning", "transformers"}
