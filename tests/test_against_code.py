@@ -77,6 +77,9 @@ def test_two_columns_are_one_training(tmp_path):
                                        against_column="mAP@200 trec"))
     assert made.paired and (made.mean, made.spread) == (3.0, 1.0)
     assert effect_words.turned(made) == "mAP@200 `acnet` against mAP@200 `trec`"
+    turned = effect(tmp_path, of("rate / 10", column="mAP@200 acnet",
+                                 against_column="mAP@200 trec"))
+    assert (turned.against, turned.mean) == ("rate / 10", 3.0)
     other = effect(tmp_path, of("rate / 10", column="mAP@200 trec"))
     assert (other.column, other.against_column, other.against) == (
         "mAP@200 trec", "mAP@200 trec", "as released")
@@ -259,7 +262,8 @@ def book(tmp_path) -> Path:
     first = [{"id": "rate", "what": "the `rate` | of all", "paper": "1", "authors_code": "2",
               "reimplementation": "3", "switch": "lr", "default": 1e-3, "there": "train.py; x/y.md",
               "here": "replication.papers.mine.Config.lr", "measured": measured},
-             {"id": "again", "what": "again", "here": "replication.x", "measured": measured[:1]},
+             {"id": "again", "what": "again", "here": "replication.x",
+              "measured": [{**measured[0], "note": "again"}]},
              {"id": "epoch", "what": "epoch", "here": "replication.x",
               "measured": [{"list": "switches-full", "row": "best on unseen"}]}]
     second = [{"id": "unseen", "what": "unseen", "here": "replication.y",
@@ -299,6 +303,18 @@ def test_a_kept_notebook_is_linked(book):
         paper, paper.deviations[0])
 
 
+def test_a_cell_says_the_metric_once_and_the_data_after_each_list(book):
+    paper = read_papers(book)["mine"]
+    listed(paper.folder, name="choices-full")
+    columns = of("within", column="mAP@200 acnet", against_column="mAP@200 trec")
+    other = Measured(list="choices-full", row="within")
+    deviation = Deviation(id="x", what="x", here="x", measured=[columns, other])
+    assert effect_words.effect_cell(paper, deviation) == (
+        "mAP@200 `acnet` against mAP@200 `trec`: **+3.0 ± 1.0**<br><small>3 seeds, doodles val, "
+        "switches-full</small><br>`within`: none (−0.3 ± 2.1)<br><small>mAP@all `trec`, 3 seeds, "
+        "doodles val, choices-full</small>")
+
+
 def test_names_are_linked_once_the_api_has_pages(monkeypatch):
     assert against_code.code_name("replication.a.B") == "`a.B`"
     monkeypatch.setattr(against_code, "API_PAGES", True)
@@ -314,6 +330,14 @@ def test_what_matters_is_sorted_and_within_its_spread_is_apart(book):
     assert trained.strip() == '- Mine: <a href="#mine-rate">rate / 10</a> −5.0 ± 2.0'
     assert counted.strip() == '- Mine: <a href="#mine-epoch">best on unseen</a> +1.0 ± 0.5'
     assert none.strip() == '- Mine: <a href="#mine-rate">within</a>'
+
+
+def test_where_nothing_is_found_that_is_said(book):
+    paper = read_papers(book)["mine"]
+    paper.deviations[:] = [paper.deviations[1]]  # `rate / 10` alone
+    text = against_code.matters({"mine": paper}, {"mine": against_code.effects(paper)})
+    assert [part.strip() for part in text.split("**")[4::2]] == ["Nothing beyond its spread.",
+                                                                 "Nothing."]
 
 
 def test_the_three_largest_come_largest_first(book):
