@@ -63,7 +63,7 @@ def chapter_name(book: Path, paper: str) -> str:
 def counts(papers: dict[str, Paper]) -> str:
     """How many deviations there are, how many of them are measured."""
     every = [d for paper in papers.values() for d in paper.deviations]
-    measured = sum(bool(d.measured) for d in every)
+    measured = sum(bool(d.measured or d.recorded) for d in every)
     without = sum(nil(d) for d in every)
     return (f"{len(every)} places in {len(papers)} papers: {measured} are measured below, "
             f"{without} have no effect by construction, {len(every) - measured - without} are not "

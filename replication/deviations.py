@@ -6,7 +6,7 @@ An effect is a difference between two rows of a kept list of runs side by side
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from replication import paths
-from replication.records import InvalidFile, Strict
+from replication.records import InvalidFile, RunRecord, Strict, read_record
 
 # The convention that every record of a task holds, and its first metric: the columns of runs side
 # by side.
@@ -38,9 +38,24 @@ class Measured(Strict):
     note: str = ""
 
 
+class Recorded(Strict):
+    """Two readings of one kept record, of one seed and without a spread: another selection of the
+    epoch, or another protocol."""
+
+    record: str
+    metric: str
+    convention: str
+    variant: str = "trained"
+    selection: str = ""
+    against_selection: str = ""
+    protocol: str = ""
+    against_protocol: str = ""
+
+
 class Deviation(Strict):
     """A place where the paper and the public codes part, the parameter that switches it, and what
-    it does: `measured`, or the `reason` why not, with the `test` that shows it where one does.
+    it does: `measured` over seeds or `recorded` in one run, or the `reason` why not, with the
+    `test` that shows it where one does.
 
     here: Python names in this project; there: files of the public code. Both several, by commas.
     """
@@ -55,12 +70,13 @@ class Deviation(Strict):
     here: str = Field(min_length=1)
     there: str = ""
     measured: list[Measured] = []
+    recorded: list[Recorded] = []
     reason: str = ""
     test: str = ""
 
     @model_validator(mode="after")
     def measured_or_reason(self) -> "Deviation":
-        if bool(self.measured) == bool(self.reason):
+        if bool(self.measured or self.recorded) == bool(self.reason):
             raise ValueError(f"deviation {self.id} needs one of measured and reason, not "
                              + ("both" if self.reason else "neither"))
         return self
@@ -113,6 +129,26 @@ def effect(folder: Path, measured: Measured) -> Effect:
                   len(ours), paired, f"{first.dataset} {first.split}")
 
 
+def recorded_difference(folder: Path, recorded: Recorded) -> tuple[float, RunRecord]:
+    """(points, the record that they are of). Raises InvalidFile for an absent record or row, and
+    where both sides are one."""
+    file = folder / "records" / f"{recorded.record}.json"
+    if not file.is_file():
+        raise InvalidFile(f"{paths.shown(file)} does not exist")
+    record = read_record(file)
+    sides = [(recorded.selection, recorded.protocol),
+             (recorded.against_selection or recorded.selection, recorded.against_protocol)]
+    if sides[0] == sides[1]:
+        raise InvalidFile(f"{paths.shown(file)}: {sides[0]} is set against itself")
+    values = {(m.selection, m.protocol): m.value for m in record.metrics
+              if (m.metric, m.convention, m.variant) == (recorded.metric, recorded.convention,
+                                                         recorded.variant)}
+    if absent := [side for side in sides if side not in values]:
+        raise InvalidFile(f"{paths.shown(file)} has no row {recorded.variant} {absent[0]} of "
+                          f"{recorded.metric} ({recorded.convention})")
+    return values[sides[0]] - values[sides[1]], record
+
+
 def main_column(runs: pd.DataFrame, file: Path) -> str:
     """The column that a list is told in. Raises InvalidFile for a list without one."""
     columns = [f"{metric} {convention}" for convention, metric in COMMON.items()]
@@ -126,9 +162,10 @@ def problems(folder: Path, deviations: list[Deviation]) -> list[str]:
     """What the measurements name and the lists lack."""
     found = []
     for deviation in deviations:
-        for measured in deviation.measured:
+        reads = [partial(effect, folder, m) for m in deviation.measured]
+        for read in reads + [partial(recorded_difference, folder, r) for r in deviation.recorded]:
             try:
-                effect(folder, measured)
+                read()
             except InvalidFile as error:
                 found.append(f"deviation {deviation.id}: {error}")
     return found

@@ -1,6 +1,6 @@
 """Effects of deviations in words: for tables, links and figures. Never imports torch."""
 
-from replication.deviations import Deviation, Effect, effect
+from replication.deviations import Deviation, Effect, Recorded, effect, recorded_difference
 from replication.published import Paper
 
 MINUS = "\u2212"
@@ -39,7 +39,19 @@ def effect_cell(paper: Paper, deviation: Deviation) -> str:
             lines.append(f"<small>{last}</small>")
         last = where
         lines.append(f"{turned(made)}: {points(made)}{note}")
-    return "<br>".join([*lines, f"<small>{last}</small>"])
+    lines += [f"<small>{last}</small>"] if last else []
+    return "<br>".join([*lines, *(_read(paper, r) for r in deviation.recorded)])
+
+
+def _read(paper: Paper, recorded: Recorded) -> str:
+    """One run's two readings: no spread, so no verdict."""
+    value, record = recorded_difference(paper.folder, recorded)
+    ours, theirs = ((recorded.selection, recorded.against_selection) if recorded.against_selection
+                    else (recorded.protocol, recorded.against_protocol or record.protocol))
+    return (f"`{ours}` against `{theirs}`: {signed(value)}<br><small>{recorded.metric} "
+            f"`{recorded.convention}`, 1 seed, {record.dataset.name} {record.dataset.split} "
+            f"({record.dataset.kind}), "
+            f"[{recorded.record}](/{paper.name}/records/{recorded.record}.ipynb)</small>")
 
 
 def short_cell(paper: Paper, deviation: Deviation) -> str:
@@ -47,7 +59,9 @@ def short_cell(paper: Paper, deviation: Deviation) -> str:
     if deviation.reason:
         return "none by construction" if nil(deviation) else "not measured"
     made = (effect(paper.folder, measured) for measured in deviation.measured)
-    return "<br>".join(f"{plain(one)}: {points(one)}" for one in made)
+    once = (signed(recorded_difference(paper.folder, r)[0]) for r in deviation.recorded)
+    return "<br>".join([*(f"{plain(one)}: {points(one)}" for one in made),
+                        *(f"{value}, 1 seed, on a real sample" for value in once)])
 
 
 def _where(paper: Paper, made: Effect) -> str:

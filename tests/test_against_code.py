@@ -12,9 +12,18 @@ import yaml
 from pydantic import ValidationError
 
 from replication import against_code, effect_words, figures, published, report
-from replication.deviations import Deviation, Measured, effect, main_column, problems
+from replication.deviations import (
+    Deviation,
+    Measured,
+    Recorded,
+    effect,
+    main_column,
+    problems,
+    recorded_difference,
+)
 from replication.published import check_paper, read_paper, read_papers
-from replication.records import InvalidFile
+from replication.records import InvalidFile, parse_record, write_record
+from tests.test_records import a_record
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = {name: paper for name, paper in read_papers().items() if paper.deviations}
@@ -138,6 +147,62 @@ def test_the_rule_takes_nothing_for_something_once_in_six_times():
     spread = (ours.var(1, ddof=1) + theirs.var(1, ddof=1)) ** 0.5
     assert np.mean(difference > spread) == pytest.approx(1 / 6, abs=0.015)
     assert "once in six times" in (ROOT / "book/paper_against_code.md").read_text()
+
+
+# --------------------------------------------------------------------- one run, read twice
+
+
+def kept(folder: Path) -> Path:
+    """A record of one run with two selections and a second protocol."""
+    rows = [("unseen", "", 42.5), ("last", "", 41.0), ("last", "in halves", 40.0)]
+    of_all = {"metric": "mAP@all", "convention": "trec", "low": 0, "high": 99}
+    metrics = [{**of_all, "selection": selection, "protocol": protocol, "value": value,
+                "variant": "trained"} for selection, protocol, value in rows]
+    metrics += [{**of_all, "selection": "unseen", "value": 9, "variant": "trained sa"},
+                {**of_all, "selection": "unseen", "value": 8, "metric": "P@100"},
+                {**of_all, "selection": "unseen", "value": 7, "convention": "acnet"}]
+    write_record(parse_record(a_record(metrics=metrics), "x"), folder / "records" / "sample.json")
+    return folder
+
+
+def read(**given) -> Recorded:
+    return Recorded(record="sample", metric="mAP@all", convention="trec", **given)
+
+
+def test_a_run_is_read_twice(tmp_path):
+    value, record = recorded_difference(kept(tmp_path), read(selection="unseen",
+                                                             against_selection="last"))
+    assert value == 1.5 and record.dataset.name == "doodles"
+    assert recorded_difference(tmp_path, read(selection="last", protocol="in halves"))[0] == -1.0
+
+
+@pytest.mark.parametrize(("given", "told"), [
+    (read(selection="seen", against_selection="last"), "no row trained ('seen', '') of mAP@all"),
+    (read(selection="last", against_selection="seen"), "has no row trained ('seen', '')"),
+    (read(selection="unseen"), "('unseen', '') is set against itself"),
+    (read(selection="unseen", against_selection="last", variant="pixels"), "no row pixels"),
+    (Recorded(record="absent", metric="a", convention="b", protocol="c"), "json does not exist")])
+def test_what_a_record_lacks_is_named(tmp_path, given, told):
+    with pytest.raises(InvalidFile, match=re.escape(told)):
+        recorded_difference(kept(tmp_path), given)
+    deviation = Deviation(id="x", what="x", here="replication", recorded=[given])
+    assert [told in problem for problem in problems(tmp_path, [deviation])] == [True]
+
+
+def test_one_run_has_no_spread_and_no_verdict(book):
+    paper = read_papers(book)["mine"]
+    kept(paper.folder)
+    deviation = Deviation(id="x", what="x", here="x", recorded=[
+        read(selection="unseen", against_selection="last"),
+        read(selection="last", protocol="in halves")])
+    of_run = ("<br><small>mAP@all `trec`, 1 seed, doodles 30/10 (demo), "
+              "[sample](/mine/records/sample.ipynb)</small>")
+    assert effect_words.effect_cell(paper, deviation) == (
+        f"`unseen` against `last`: +1.5{of_run}<br>`in halves` against `zero-shot`: −1.0{of_run}")
+    assert effect_words.short_cell(paper, deviation) == (
+        "+1.5, 1 seed, on a real sample<br>−1.0, 1 seed, on a real sample")
+    paper.deviations[:] = [deviation]
+    assert against_code.counts({"mine": paper}).startswith("1 places in 1 papers: 1 are measured")
 
 
 # ------------------------------------------------------------------------------- the schema

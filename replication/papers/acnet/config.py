@@ -136,9 +136,7 @@ ABLATIONS = {
     **{f"channels {n}": {"channels": n} for n in (4, 16, 32, 64)},
     **{f"residual blocks {n}": {"blocks": n} for n in (4, 6, 9)},
 }
-# Further ones, turned where they are named. Rates are multiples of the paper's one rate.
+# A further one, turned where it is named: the code's rate as a multiple of the paper's.
 CHOICES = {
     "extractor rate / 100": {"extractor_lr": Times(0.01)},
-    "epochs x 3": {"epochs": Times(3)},
-    "epochs x 3 + best on unseen": {"epochs": Times(3), "selection": "unseen"},
 }
