@@ -122,8 +122,8 @@ def _here(deviation: Deviation) -> str:
 
 
 def code_name(name: str) -> str:
-    """A Python name without the package in front, linked to the API's pages where there are."""
-    short = name.removeprefix("replication.")
+    """A Python name without the packages in front, linked to the API's pages where there are."""
+    short = name.removeprefix("replication.").removeprefix("papers.")
     return f"{{py:obj}}`{short} <{name}>`" if API_PAGES else f"`{short}`"
 
 
@@ -177,7 +177,7 @@ def drawn(found: dict[str, list[tuple[Deviation, Effect]]], book: Path) -> Figur
     shown = {name: sorted((e for _, e in made), key=lambda e: abs(e.mean))
              for name, made in found.items() if made}
     rows = [len(made) for made in shown.values()]
-    figure = Figure(figsize=(5.6, 0.26 * sum(rows) + 0.55 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(5.6, 0.3 * sum(rows) + 0.55 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False,
                            gridspec_kw={"height_ratios": [n + 1 for n in rows]})[:, 0]
     for ax, (name, made) in zip(axes, shown.items(), strict=True):
@@ -193,6 +193,6 @@ def _panel(ax, made: list[Effect], data: str) -> None:
         ax.errorbar(one.mean, y, xerr=one.spread, fmt="s" if one.paired else "o", color=colour,
                     markersize=6, markerfacecolor="none" if one.none else colour, capsize=2)
     ax.axvline(0, color=ax.spines["left"].get_edgecolor(), linewidth=1, zorder=0)
-    ax.set_yticks(range(len(made)), [textwrap.fill(plain(one, data), 34) for one in made])
+    ax.set_yticks(range(len(made)), [textwrap.fill(plain(one, data), 38) for one in made])
     ax.set_ylim(-0.7, len(made) - 0.3)
     ax.grid(visible=False, axis="y")

@@ -353,7 +353,7 @@ def test_the_table_has_a_row_a_deviation_with_its_anchor(book):
     assert rows[0] == (
         '| <span class="of" id="mine-rate">Mine</span> the `rate` \\| of all | 1 | the authors\': 2'
         "<br>the re-implementation: 3<br><small>`train.py`; `x/y.md`</small> | "
-        "`papers.mine.Config.lr`<br>1e-3 | `rate / 10`: **−5.0 ± 2.0**; at once<br>`within`: none "
+        "`mine.Config.lr`<br>1e-3 | `rate / 10`: **−5.0 ± 2.0**; at once<br>`within`: none "
         "(−0.3 ± 2.1)<br><small>mAP@all `trec`, 3 seeds, doodles val, switches-full</small> |")
     assert rows[3].endswith("not stated | not known | `y` | not measured: needs a picture |")
     assert rows[4].endswith("| not stated | twice | `y` | of no effect: once<br><small>"
