@@ -1,12 +1,14 @@
 """Choices side by side: what is turned, what is trained once, what a line of the list holds."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from replication import switches
+from replication import sketch_experiment, switches
+from replication.papers import acnet, clip_prompt, clip_retrieval, sprc, zse_sbir
+from replication.published import read_papers
 from replication.records import parse_record
 from replication.switches import Times
 from tests.test_records import a_record
@@ -104,3 +106,30 @@ def test_the_metric_is_the_first_of_the_papers_that_the_record_has(paper, tmp_pa
     paper.SWITCH_BASE = "as stated"
     table = switches.run_all(paper, {"save_root": str(tmp_path)}, {}, 1)
     assert table["mean"].to_dict() == {"as stated": 5.0}
+
+
+@pytest.mark.parametrize("selection", ["last", "unseen"])
+def test_a_sketch_papers_selection_is_measured_alone(monkeypatch, selection):
+    added = []
+    monkeypatch.setattr(sketch_experiment, "_selected", lambda e, name: f"vectors of {name}")
+    monkeypatch.setattr(sketch_experiment, "Results", lambda *given: SimpleNamespace(
+        add=lambda *row: added.append(row)))
+    e = SimpleNamespace(folder="", about={}, config=SimpleNamespace(selection=selection))
+    assert sketch_experiment.measure_selected(e)[1] == f"vectors of {selection}"
+    assert added == [(f"vectors of {selection}", "trained", selection)]
+
+
+CHOICES = [(paper, name) for paper in (acnet, clip_prompt, clip_retrieval, sprc, zse_sbir)
+           for name in paper.CHOICES]
+
+
+@pytest.mark.parametrize(("paper", "name"), CHOICES, ids=[name for _, name in CHOICES])
+def test_a_papers_choice_is_of_its_config_and_can_be_named_in_a_list(paper, name):
+    values = switches.resolved(paper.CHOICES[name], {}, paper.Config)
+    released, turned = (asdict(paper.Config(**given)) for given in ({}, values))
+    assert {k: v for k, v in turned.items() if v != released[k]} == {
+        k: v for k, v in values.items() if v != released[k]}
+    assert set(values) <= set(released) and switches.chosen({}, name, paper.CHOICES)
+    paper_yml = read_papers()[paper.__name__.rpartition(".")[2]]
+    told = [str(e.parameters.get("only", "")) for e in paper_yml.experiments]
+    assert any(name in [n.strip() for n in only.split(",")] for only in told), name
