@@ -12,11 +12,9 @@ from matplotlib.figure import Figure
 from replication import figures, paths
 from replication.check_pages import table
 from replication.comparison import FLOORS, demo_table, subset_table
+from replication.deviations import COMMON
 from replication.records import RunRecord
 
-# The convention that every record of a task holds, and its first metric: the columns of runs side
-# by side.
-COMMON = {"trec": "mAP@all", "image_text": "mean_R@1", "cirr": "Avg", "fashioniq": "average Avg"}
 KINDS: dict[str, tuple[Callable, str]] = {
     "samples": (subset_table, "samples of real data sets"),
     "demos": (demo_table, "the built-in doodles")}

@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from replication import deviations as parted
 from replication import paths
+from replication.deviations import Deviation
 from replication.records import Count, InvalidFile, Strict, described
 
 SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -88,17 +90,6 @@ class Tolerance(Strict):
     reason: str
 
 
-class Deviation(Strict):
-    """A place where the paper and the public codes part, and the parameter that switches it."""
-
-    what: str
-    paper: str = ""
-    authors_code: str = ""
-    reimplementation: str = ""
-    switch: str = ""
-    default: Any = None
-
-
 class TestSet(Strict):
     """Expected counts of a published test set; null where no source states them."""
 
@@ -142,6 +133,7 @@ class Paper(Strict):
     @model_validator(mode="after")
     def names_are_unique(self) -> "Paper":
         for what, names in (("cell id", [c.id for c in self.cells]),
+                            ("deviation", [d.id for d in self.deviations]),
                             ("experiment", [e.name for e in self.experiments])):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
@@ -212,7 +204,8 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
 
 
 def check_paper(paper: Paper, papers: dict[str, Paper] | None = None) -> list[str]:
-    """What a paper.yml names and the disk lacks: notebooks, parameter files, experiments."""
+    """What a paper.yml names and the disk lacks: notebooks, parameter files, experiments, rows of
+    kept lists."""
     problems = []
     papers = papers if papers is not None else read_papers(paper.folder.parent)
     known = {f"{p.name}/{e.name}" for p in [*papers.values(), paper] for e in p.experiments}
@@ -222,7 +215,8 @@ def check_paper(paper: Paper, papers: dict[str, Paper] | None = None) -> list[st
                      for field, name in files if name and not (paper.folder / name).is_file()]
         problems += [f"{paper.name}/{e.name}: needs {n}, which no paper.yml has"
                      for n in e.needs if n not in known]
-    return problems
+    return problems + [f"{paper.name}: {problem}"
+                       for problem in parted.problems(paper.folder, paper.deviations)]
 
 
 def _key(cell: Cell) -> str:

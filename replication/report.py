@@ -12,6 +12,7 @@ from replication import (
     chapter_tables,
     citing_pages,
     command_pages,
+    effect_words,
     metric_pages,
     paths,
     ranked_pages,
@@ -28,10 +29,10 @@ from replication.comparison import (
     subset_table,
 )
 from replication.dataset_pages import write_pages
-from replication.own_runs import COMMON
+from replication.deviations import COMMON, main_column
 from replication.published import Paper, read_papers
 from replication.published_cells import SHOWN, counted, published_cells
-from replication.records import InvalidFile, Metric, RunRecord
+from replication.records import Metric, RunRecord
 
 __all__ = ["comparison", "demo_table", "subset_table", "run_link", "write_report",
            "stale_readme", "published_markdown", "own_markdown", "readme_results",
@@ -110,17 +111,20 @@ def published_markdown(paper: Paper, table: pd.DataFrame) -> str:
 
 
 def deviations_markdown(paper: Paper) -> str:
-    """Every place where paper and codes part, and the parameter that switches it."""
+    """Every place where paper and codes part, the parameter that switches it, and what it does; the
+    first column leads to the one table of all papers."""
     if not paper.deviations:
         return "None is known.\n"
     columns = {"paper": "paper", "authors' code": "authors_code",
                "re-implementation": "reimplementation"}
     columns = {k: v for k, v in columns.items() if any(getattr(d, v) for d in paper.deviations)}
     absent = {"paper": "not stated", "authors_code": "not known", "reimplementation": ""}
-    lines = [[d.what, *(getattr(d, v) or absent[v] for v in columns.values()),
-              ", ".join(f"`{s.strip()}`" for s in d.switch.split(",") if s.strip())]
-             for d in paper.deviations]
-    return _markdown(["what", *columns, "parameter"], lines, numbers=False) + "\n"
+    lines = [[against_code.linked(paper.name, d, "../"),
+              *(getattr(d, v) or absent[v] for v in columns.values()),
+              ", ".join(f"`{s.strip()}`" for s in d.switch.split(",") if s.strip()),
+              effect_words.short_cell(paper, d)] for d in paper.deviations]
+    head = ["what", *columns, "parameter", "effect, in points"]
+    return f"{_markdown(head, lines, numbers=False)}\n\n{against_code.BELOW}\n"
 
 
 def conventions_markdown(records: list[RunRecord]) -> str:
@@ -199,7 +203,8 @@ def runs_markdown(file: Path) -> str:
     """A kept list of runs: each choice's mean over seeds, its spread, and the difference to what
     stands first, with the spread of that difference's two sides together."""
     runs = pd.read_csv(file)
-    convention, main = _main_column(runs, file)
+    main = main_column(runs, file)
+    convention = main.rpartition(" ")[2]
     grouped = runs.groupby("turned", sort=False)
     values = grouped[main].agg(["mean", "std", "count"])
     base = values.iloc[0]
@@ -225,15 +230,6 @@ def runs_markdown(file: Path) -> str:
     for name in (c.removeprefix(f"{main} ") for c in others):
         columns += [f"{name}: mean", f"{name}: spread"]
     return f"{head}\n\n{_markdown(columns, lines)}\n"
-
-
-def _main_column(runs: pd.DataFrame, file: Path) -> tuple[str, str]:
-    """The convention that the list is told in, and its column."""
-    columns = {convention: f"{metric} {convention}" for convention, metric in COMMON.items()}
-    for convention, name in columns.items():
-        if name in runs.columns:
-            return convention, name
-    raise InvalidFile(f"{paths.shown(file)} has no column {' or '.join(columns.values())}")
 
 
 def first_picture(notebook: Path) -> bytes:

@@ -162,11 +162,11 @@ def measure(e: Experiment, run: training.Run, untrained: Embedded) -> tuple[Resu
     return results, reported
 
 
-def measure_last(e: Experiment) -> tuple[Results, Embedded]:
-    """Only the last epoch on the unseen classes: enough to compare choices."""
+def measure_selected(e: Experiment) -> tuple[Results, Embedded]:
+    """Only the config's selection on the unseen classes: enough to compare choices."""
     results = Results([], {}, e.folder, e.about)
-    embedded = _selected(e, "last")
-    results.add(embedded, "trained", "last")
+    embedded = _selected(e, e.config.selection)
+    results.add(embedded, "trained", e.config.selection)
     return results, embedded
 
 

@@ -1,12 +1,14 @@
 """One choice turned at a time, everything else alike, over several seeds: what a deviation does.
 
-Each run is kept in a folder of its own with its record, and `runs.csv` lists them all, so that a
-table row can be looked up.
+Each training is kept in a folder of its own with its record, and `runs.csv` lists every choice, so
+that a table row can be looked up.
 """
 
 import json
 import re
+from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 
@@ -14,23 +16,34 @@ from replication import paths, records, sketch_experiment
 from replication.metrics import COMMON
 from replication.progress import bar
 from replication.published import FREE_PARAMETERS
-from replication.records import RunRecord
+from replication.records import Metric, RunRecord
 
 RUNS = "runs.csv"
 BASE = "as released"
-MAP = ("mAP@all", COMMON.name)
+MAP = (("mAP@all", COMMON.name),)
+AFTER = ("selection", "gallery")  # looked at when the weights stand: no other training
 
 
-def chosen(switches: dict[str, dict], only: str) -> dict[str, dict]:
-    """The switches named in `only` (separated by commas), all of them for none.
+@dataclass(frozen=True)
+class Times:
+    """What a switch sets to a multiple of the run's own value, so that it fits every size."""
+
+    factor: float
+
+
+def chosen(switches: dict[str, dict], only: str, more: dict[str, dict] | None = None
+           ) -> dict[str, dict]:
+    """The switches named in `only` (separated by commas), all of them for none; `more` are turned
+    only where they are named.
 
     Raises ValueError for another name.
     """
     names = [name.strip() for name in only.split(",") if name.strip()]
-    unknown = sorted(set(names) - set(switches))
+    known = switches | (more or {})
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ValueError(f"no switch {', '.join(unknown)}; there are: {', '.join(switches)}")
-    return {name: values for name, values in switches.items() if not names or name in names}
+        raise ValueError(f"no switch {', '.join(unknown)}; there are: {', '.join(known)}")
+    return {name: values for name, values in known.items() if name in (names or switches)}
 
 
 def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: int
@@ -38,20 +51,26 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
     """Trains each choice with each seed; one row a choice, the unturned one first.
 
     Every run is a line of `runs.csv` in `save_root` (`save` or `checkpoint_path`, where a paper
-    calls it so). Columns: mean and spread over seeds, the difference to the unturned choice, the
-    seeds' values; of mAP@all on the unseen classes (common convention), or of the paper's
-    SWITCH_METRIC, at the last epoch, in percent. The unturned choice is called `as released`, or
-    as the paper's SWITCH_BASE says.
+    calls it so). Choices that part only after training (AFTER) share one. Columns: mean and spread
+    over seeds, the difference to the unturned choice, the seeds' values; of mAP@all on the unseen
+    classes (common convention), or of the paper's SWITCH_METRICS the first that its record has, in
+    percent, at the last epoch unless `selection` is turned. The unturned choice is called
+    `as released`, or as the paper's SWITCH_BASE says.
     """
     base = getattr(paper, "SWITCH_BASE", BASE)
-    runs, seeds = {base: {}, **switches}, range(42, 42 + n_seeds)
+    runs = {base: {}} | {name: resolved(turned, given, paper.Config)
+                         for name, turned in switches.items()}
+    seeds, shared = range(42, 42 + n_seeds), trainings(runs)
     jobs = [(name, seed) for name in runs for seed in seeds]
     values: dict[str, list[float]] = {name: [] for name in runs}
     rows = []
     for name, seed in bar(jobs, label="runs", unit="run"):
-        made = _run(paper, {**given, **runs[name], "seed": seed}, name, seed)
+        select = any(runs[other].get("selection", "last") != "last"
+                     for other in runs if shared[other] == shared[name])
+        made = _run(paper, {**given, "selection": "last", **runs[name], "seed": seed},
+                    f"{shared[name]}-{seed}", select)
         rows.append(row(name, made))
-        values[name].append(_value(made, *getattr(paper, "SWITCH_METRIC", MAP)))
+        values[name].append(_value(made, getattr(paper, "SWITCH_METRICS", MAP)))
         listed = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
         paths.write_atomic(paths.user_path(given[_folder_of(given)]) / RUNS, listed)
     table = pd.DataFrame({name: {"mean": pd.Series(v).mean(), "spread": pd.Series(v).std(ddof=1)}
@@ -61,13 +80,31 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
     return table.round({"mean": 1, "spread": 1, "difference": 1}).rename_axis("turned")
 
 
-def _run(paper: ModuleType, given: dict, name: str, seed: int) -> RunRecord:
-    where, started = _folder_of(given), records.utc_now()
-    folder = f"{given[where]}/{re.sub('[ /:,]+', '-', name)}-{seed}"
-    config = paper.Config(**{**given, where: folder, "selection": "last"})
-    e = paper.prepare(config)
-    run = paper.train(e, progress=False, select=False)
-    results = getattr(paper, "measure_last", sketch_experiment.measure_last)(e)
+def resolved(turned: dict[str, Any], given: dict, config: type) -> dict[str, Any]:
+    """A switch's values with every `Times` multiplied out: of what is given, else the default."""
+    def value(name: str, asked: Any) -> Any:
+        if not isinstance(asked, Times):
+            return asked
+        own = given.get(name, getattr(config, name, None))
+        return type(own)(asked.factor * own)
+
+    return {name: value(name, asked) for name, asked in turned.items()}
+
+
+def trainings(runs: dict[str, dict]) -> dict[str, str]:
+    """The first of the choices that train the same, for each choice."""
+    first: dict[str, str] = {}
+    keys = {name: json.dumps({k: v for k, v in turned.items() if k not in AFTER}, sort_keys=True)
+            for name, turned in runs.items()}
+    return {name: first.setdefault(key, name) for name, key in keys.items()}
+
+
+def _run(paper: ModuleType, values: dict, name: str, select: bool) -> RunRecord:
+    where, started = _folder_of(values), records.utc_now()
+    folder = f"{values[where]}/{re.sub('[ /:,]+', '-', name)}"
+    e = paper.prepare(paper.Config(**{**values, where: folder}))
+    run = paper.train(e, progress=False, select=select)
+    results = getattr(paper, "measure_selected", sketch_experiment.measure_selected)(e)
     record = getattr(paper, "record", sketch_experiment.record)
     return record(e, run, *results, started, 0.0)
 
@@ -76,15 +113,13 @@ def _folder_of(given: dict) -> str:
     return next(name for name in ("save_root", "checkpoint_path", "save") if name in given)
 
 
-def _value(made: RunRecord, metric: str, convention: str) -> float:
-    return next(m.value for m in made.metrics
-                if (m.metric, m.convention) == (metric, convention))
+def _value(made: RunRecord, wanted: tuple[tuple[str, str], ...]) -> float:
+    return next(m.value for m in made.metrics if (m.metric, m.convention) in wanted)
 
 
 def row(name: str, made: RunRecord) -> dict:
     """One run in a line: what was turned, what came out, where and with what."""
-    found = {f"{m.metric} {m.convention}{m.variant.removeprefix('trained')}": m.value
-             for m in made.metrics}
+    found = {_column(m, made.protocol): m.value for m in made.metrics}
     machine, turned = made.environment, {k: made.parameters[k] for k in sorted(made.parameters)
                                          if k not in FREE_PARAMETERS}
     return {"turned": name, "seed": made.seed, **found, "dataset": made.dataset.name,
@@ -94,3 +129,11 @@ def row(name: str, made: RunRecord) -> dict:
             "commit": made.code.commit, "clean": made.code.clean, "torch": machine.torch,
             "device": machine.device, "finished": made.finished,
             "parameters": json.dumps(turned)}
+
+
+def _column(metric: Metric, protocol: str) -> str:
+    """What `runs.csv` calls it: metric, convention, ranking and, where it is another one's than the
+    record's, protocol."""
+    ranking = metric.variant.removeprefix("trained").strip()
+    other = metric.protocol if metric.protocol != protocol else ""
+    return " ".join(filter(None, [metric.metric, metric.convention, ranking, other]))

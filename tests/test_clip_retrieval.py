@@ -379,15 +379,20 @@ def test_another_runs_weights_are_not_loaded(given):
 def test_switches_are_turned_one_at_a_time(given, tmp_path):
     given = given | {"epochs": 1, "dev_split": ""}
     del given["seed"]
-    turned = {"held: half": clip_retrieval.SWITCHES["held: half"]}
+    turned = {"held: half": clip_retrieval.SWITCHES["held: half"],
+              "best on test": clip_retrieval.CHOICES["best on test"]}
     table = switches.run_all(clip_retrieval, given, turned, 2)
-    assert list(table.index) == ["as stated", "held: half"]
+    assert list(table.index) == ["as stated", "held: half", "best on test"]
     runs = pd.read_csv(tmp_path / "out" / "runs.csv")
-    assert list(runs.turned) == ["as stated"] * 2 + ["held: half"] * 2
+    assert list(runs.turned) == ["as stated"] * 2 + ["held: half"] * 2 + ["best on test"] * 2
+    ours, best = (runs[runs.turned == name] for name in ("as stated", "best on test"))
+    assert best["mean_R@1 image_text"].tolist() == ours["mean_R@1 image_text"].tolist()
+    assert [json.loads(p)["selection"] for p in best.parameters] == ["test"] * 2
+    assert runs["mean_R@1 image_text half-precision scores"].between(0, 100).all()
     assert table["mean"].tolist() == pytest.approx(
         runs.groupby("turned")["mean_R@1 image_text"].mean().round(1).tolist())
     held = [json.loads(p)["held"] for p in runs.parameters]
-    assert held == ["float32"] * 2 + ["half"] * 2
+    assert held == ["float32"] * 2 + ["half"] * 2 + ["float32"] * 2
 
 
 # --------------------------------------------------------------------------------- zero-shot

@@ -12,7 +12,7 @@ TORCH_FREE = ["report", "comparison", "records", "published", "notebooks", "path
               "dataset_pages", "check_pages", "pictures", "figures", "result_pages",
               "metric_pages", "against_code", "chapter_tables", "ranked_pages", "energy",
               "run_facts", "command_pages", "citing_pages", "running_pages", "published_cells",
-              "cell_table", "own_runs"]
+              "cell_table", "own_runs", "deviations", "effect_words"]
 # What brings torch in when it is imported.
 TORCH = {"torch", "torchvision", "open_clip", "timm", "torchmetrics", "lightning_fabric",
          "lightning", "transformers"}

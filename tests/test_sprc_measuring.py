@@ -416,10 +416,12 @@ def test_a_selection_that_was_not_kept_is_told(cirr, tmp_path):
         measuring.measure(cirr.e, run, cirr.start)
 
 
-def test_only_the_last_epoch_is_enough_for_choices(cirr):
-    [results] = measuring.measure_last(cirr.e)
-    assert {(m.variant, m.selection) for m in results.rows} == {("trained", "last")}
-    assert {m.metric: m.value for m in results.rows} == values(cirr.record, "trained", "last")
+@pytest.mark.parametrize("selection", ["val", "last"])
+def test_one_selection_is_enough_for_choices(cirr, selection):
+    e = replace(cirr.e, config=replace(cirr.e.config, selection=selection))
+    [results] = measuring.measure_selected(e)
+    assert {(m.variant, m.selection) for m in results.rows} == {("trained", selection)}
+    assert {m.metric: m.value for m in results.rows} == values(cirr.record, "trained", selection)
 
 
 def test_without_an_epoch_only_the_start_is_measured(given):

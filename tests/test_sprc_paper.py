@@ -30,7 +30,8 @@ CONFIG = {"train.ipynb": Config, "evaluate.ipynb": Evaluate, "submit.ipynb": Sub
           "retrieve.ipynb": Retrieve}
 # What a run takes as it is: the device there is; CIRR's test has one gallery.
 LEFT_OUT = {"submit.ipynb": {"accelerator", "gallery"}}
-LISTED = ["cirr-seeds", "fashioniq-seeds", "switches-full"]  # runs side by side
+LISTED = ["cirr-seeds", "fashioniq-seeds", "switches-full", "choices-full",
+          "fashioniq-choices"]  # runs side by side
 DEMOS = ["cirr-demo", "fashioniq-demo", "evaluate", "submit", "retrieve"]
 FULL = {"cirr": "cirr", "fashioniq": "fashioniq", "cirr-test": "cirr_test",
         "cirr-checkpoint": "evaluate_cirr", "fashioniq-checkpoint": "evaluate_fashioniq"}

@@ -31,6 +31,7 @@ from replication import (
     training,
 )
 from replication.sketch_experiment import Experiment, begun
+from replication.switches import Times
 from replication.transforms import NORMALISATIONS, Preprocess
 
 
@@ -88,6 +89,15 @@ SWITCHES = {
                              "resize": "pad"},
 }
 """Where paper and codes part, each as the fields that switch it."""
+# Further ones, turned where they are named. Rates and sizes are the authors' code's as multiples of
+# the re-implementation's.
+CHOICES = {
+    "encoder rate / 100 + prompt rate / 10": {"encoder_lr": Times(0.01), "prompt_lr": Times(0.1)},
+    "batch x 3": {"batch_size": Times(3)},
+    "gallery: one photo a sketch": {"gallery": "one-per-sketch"},
+    "epochs x 3": {"epochs": Times(3)},
+    "epochs x 3 + best on unseen": {"epochs": Times(3), "selection": "unseen"},
+}
 
 
 class ClipPrompt(nn.Module):

@@ -8,7 +8,7 @@ for both backbones (tests/golden). Not verified: the published numbers, which ne
 and the data sets; the definitions of the paper's ablation losses, which no code shows.
 """
 
-from replication.papers.acnet.config import ABLATIONS, SWITCHES, Config
+from replication.papers.acnet.config import ABLATIONS, CHOICES, SWITCHES, Config
 from replication.papers.acnet.experiment import (
     build,
     first_batch,
@@ -25,7 +25,7 @@ from replication.papers.acnet.film import Film
 from replication.papers.acnet.networks import ACNet, Discriminator, Extractor, Generator
 from replication.papers.acnet.objectives import discriminator_loss, loss_terms
 
-__all__ = ["ABLATIONS", "SWITCHES", "ACNet", "Config", "Discriminator", "Extractor", "Film",
-           "Generator", "build", "discriminator_loss", "first_batch", "gallery_of", "load_official",
-           "loss_terms", "optimizers", "prepare", "read_official", "synthesised", "train",
-           "with_photos"]
+__all__ = ["ABLATIONS", "CHOICES", "SWITCHES", "ACNet", "Config", "Discriminator", "Extractor",
+           "Film", "Generator", "build", "discriminator_loss", "first_batch", "gallery_of",
+           "load_official", "loss_terms", "optimizers", "prepare", "read_official", "synthesised",
+           "train", "with_photos"]

@@ -9,9 +9,10 @@ two-process step against one. Not verified: the published numbers, which need th
 
 from replication.papers.clip_retrieval.checkpoint import UNUSED, load_official, starting_point
 from replication.papers.clip_retrieval.config import (
+    CHOICES,
     MODELS,
     SWITCH_BASE,
-    SWITCH_METRIC,
+    SWITCH_METRICS,
     SWITCHES,
     Config,
     Search,
@@ -30,7 +31,7 @@ from replication.papers.clip_retrieval.measuring import (
     TABLE,
     chance,
     measure,
-    measure_last,
+    measure_selected,
     record,
     start_of,
     zero_shot,
@@ -38,8 +39,8 @@ from replication.papers.clip_retrieval.measuring import (
 )
 from replication.papers.clip_retrieval.search import Index, examples, opened
 
-__all__ = ["MODELS", "SWITCHES", "SWITCH_BASE", "SWITCH_METRIC", "TABLE", "UNUSED", "Config",
-           "Embedded", "Encoder", "Experiment", "Index", "Pairs", "Search", "ZeroShot", "chance",
-           "examples", "load_official", "measure", "measure_last", "opened", "prepare", "rate_of",
-           "record", "round_to_half", "start_of", "starting_point", "tokens_of", "train",
-           "zero_shot", "zero_shot_record"]
+__all__ = ["CHOICES", "MODELS", "SWITCHES", "SWITCH_BASE", "SWITCH_METRICS", "TABLE", "UNUSED",
+           "Config", "Embedded", "Encoder", "Experiment", "Index", "Pairs", "Search", "ZeroShot",
+           "chance", "examples", "load_official", "measure", "measure_selected", "opened",
+           "prepare", "rate_of", "record", "round_to_half", "start_of", "starting_point",
+           "tokens_of", "train", "zero_shot", "zero_shot_record"]

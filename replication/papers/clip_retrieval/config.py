@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from replication.switches import Times
+
 # The readme's nine models, by its names.
 MODELS = ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14",
           "ViT-L/14@336px")
@@ -85,8 +87,15 @@ SWITCHES = {
     "mirrored images": {"flip": True},
 }
 """Where readme and code part, each as the fields that switch it."""
+# Further ones, turned where they are named; the rate is the code's default as a multiple of the
+# readme's.
+CHOICES = {
+    "rate / 10": {"lr": Times(0.1)},
+    "best on test": {"selection": "test"},
+    "best on dev": {"selection": "dev"},
+}
 SWITCH_BASE = "as stated"
-SWITCH_METRIC = ("mean_R@1", "image_text")  # what their table shows
+SWITCH_METRICS = (("mean_R@1", "image_text"),)  # what their table shows
 
 
 @pydantic_dataclass(frozen=True)

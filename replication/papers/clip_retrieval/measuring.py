@@ -134,11 +134,14 @@ def measure(e: Experiment, run: training.Run, start: Embedded) -> Results:
     return results
 
 
-def measure_last(e: Experiment) -> tuple[Results]:
-    """Only the last epoch: enough to compare choices."""
-    e.load("last")
-    results = Results(e.folder, FINE_TUNED)
-    _kept(results, e, e.embed(e.test), "trained", "last")
+def measure_selected(e: Experiment) -> tuple[Results]:
+    """Only the config's selection, and its scores in half precision beside it: enough to compare
+    choices."""
+    selection = e.config.selection
+    e.load(selection)
+    results, embedded = Results(e.folder, FINE_TUNED), e.embed(e.test)
+    _kept(results, e, embedded, "trained", selection)
+    results.add(embedded, "trained", selection, HALF, half=True)
     return (results,)
 
 

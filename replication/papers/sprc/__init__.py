@@ -10,7 +10,8 @@ published numbers, which need those and the data sets.
 from replication.papers.sprc.checkpoint import UNUSED, Loaded, load_official
 from replication.papers.sprc.config import (
     BACKBONES,
-    SWITCH_METRIC,
+    CHOICES,
+    SWITCH_METRICS,
     SWITCHES,
     Config,
     Evaluate,
@@ -27,7 +28,7 @@ from replication.papers.sprc.measuring import (
     evaluate,
     evaluation_record,
     measure,
-    measure_last,
+    measure_selected,
     opened,
     record,
 )
@@ -54,11 +55,12 @@ from replication.papers.sprc.querying import (
 from replication.papers.sprc.retriever import Retriever, Vectors
 from replication.papers.sprc.seeds import run_seeds
 
-__all__ = ["BACKBONES", "CIRR", "Config", "Evaluate", "Experiment", "FASHION_IQ", "Features",
-           "ImageEncoder", "Loaded", "Opened", "Pretraining", "QFormer", "QFormerConfig", "Results",
-           "Retrieve", "Retriever", "SPRC", "SWITCHES", "SWITCH_METRIC", "Submit", "Triplets",
-           "UNUSED", "Vectors", "answers", "asked_otherwise", "caption_recall", "chance",
-           "drawn_row", "encoded", "ensure_qformer", "evaluate", "evaluation_record", "examples",
-           "image_encoder", "load_official", "loss_terms", "measure", "measure_last", "opened",
-           "opened_set", "prepare", "pretrain", "query_of", "query_vector", "record", "run_seeds",
-           "server_record", "similarity", "submit", "train"]
+__all__ = ["BACKBONES", "CHOICES", "CIRR", "Config", "Evaluate", "Experiment", "FASHION_IQ",
+           "Features", "ImageEncoder", "Loaded", "Opened", "Pretraining", "QFormer",
+           "QFormerConfig", "Results", "Retrieve", "Retriever", "SPRC", "SWITCHES",
+           "SWITCH_METRICS", "Submit", "Triplets", "UNUSED", "Vectors", "answers",
+           "asked_otherwise", "caption_recall", "chance", "drawn_row", "encoded", "ensure_qformer",
+           "evaluate", "evaluation_record", "examples", "image_encoder", "load_official",
+           "loss_terms", "measure", "measure_selected", "opened", "opened_set", "prepare",
+           "pretrain", "query_of", "query_vector", "record", "run_seeds", "server_record",
+           "similarity", "submit", "train"]

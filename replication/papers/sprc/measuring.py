@@ -187,11 +187,11 @@ def measure(e: Experiment, run: training.Run, start: dict[str, Vectors]) -> Resu
     return results
 
 
-def measure_last(e: Experiment) -> tuple[Results]:
-    """Only the last epoch: enough to compare choices."""
-    e.load("last")
+def measure_selected(e: Experiment) -> tuple[Results]:
+    """Only the config's selection: enough to compare choices."""
+    e.load(e.config.selection)
     results = Results(e.folder, e.val)
-    results.add(encoded(e.retriever, e.val), "trained", "last", e.config.chunk)
+    results.add(encoded(e.retriever, e.val), "trained", e.config.selection, e.config.chunk)
     return (results,)
 
 

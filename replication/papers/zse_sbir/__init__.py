@@ -8,14 +8,14 @@ sets; token selection, which the released code switches off.
 """
 
 from replication.papers.zse_sbir.checkpoint import UNUSED, load_official
-from replication.papers.zse_sbir.config import SWITCHES, Config
+from replication.papers.zse_sbir.config import CHOICES, SWITCHES, Config
 from replication.papers.zse_sbir.experiment import (
     Pairs,
     build,
     first_batch,
     gallery_of,
     measure,
-    measure_last,
+    measure_selected,
     nearest,
     prepare,
     query_tokens,
@@ -36,8 +36,8 @@ from replication.papers.zse_sbir.matching import pair_scores, plain_block, proje
 from replication.papers.zse_sbir.networks import ZSE
 from replication.papers.zse_sbir.objectives import loss_terms
 
-__all__ = ["SWITCHES", "UNUSED", "ZSE", "Config", "Pairs", "build", "check_parts",
+__all__ = ["CHOICES", "SWITCHES", "UNUSED", "ZSE", "Config", "Pairs", "build", "check_parts",
            "correspondences", "drawn_pairs", "explain", "first_batch", "gallery_of",
-           "load_official", "loss_terms", "measure", "measure_last", "nearest", "pair_scores",
+           "load_official", "loss_terms", "measure", "measure_selected", "nearest", "pair_scores",
            "plain_block", "prepare", "projected", "query_tokens", "rankings", "read_parts",
            "score_block", "shortlist_loss", "subsampled", "synthesis", "train"]

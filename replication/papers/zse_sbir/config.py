@@ -13,6 +13,8 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from replication.switches import Times
+
 # The original's names of sets and of their zero-shot splits; a prepared set by its own name and
 # its split as <seen>/<unseen> are taken too.
 DATASETS = {"sketchy_extend": "sketchy", "tu_berlin": "tuberlin", "Quickdraw": "quickdraw"}
@@ -137,3 +139,10 @@ SWITCHES = {
     "untrained": {"epoch": 0},
 }
 """Where paper and code part, each as the fields that switch it."""
+# Further ones, turned where they are named.
+LONGER = {"epoch": Times(2), "validate_from": 1}
+CHOICES = {
+    "batch and rate x 2": {"batch": Times(2), "learning_rate": Times(2)},
+    "epochs x 2": LONGER,
+    "epochs x 2 + best on unseen": LONGER | {"selection": "unseen"},
+}

@@ -372,13 +372,13 @@ def _generalised(e: Experiment, results: Results, chosen: str, reported: dict[st
         results.add(found, variant(e, "trained", mode), chosen, "generalised")
 
 
-def measure_last(e: Experiment) -> tuple[Results, Ranking]:
-    """The last epoch on the unseen classes: enough to compare choices."""
-    results = Results([], {}, e.folder, e.about)
-    e.load("last")
+def measure_selected(e: Experiment) -> tuple[Results, Ranking]:
+    """The config's selection on the unseen classes: enough to compare choices."""
+    results, selection = Results([], {}, e.folder, e.about), e.config.selection
+    e.load(selection)
     found = rankings(e, e.sketch_set.val)
     for mode in sorted(found, key=lambda mode: mode != e.config.retrieval):
-        results.add(found[mode], variant(e, "trained", mode), "last", save=False)
+        results.add(found[mode], variant(e, "trained", mode), selection, save=False)
     return results, found[e.config.retrieval]
 
 
