@@ -5,11 +5,12 @@ Only what the page shows is changed. The file that readers download is the noteb
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from replication import paths, run_facts
 from replication.check_pages import plain
-from replication.published import read_papers
+from replication.published import Paper, read_paper
 from replication.run_facts import Run
 
 PAGE = re.compile(r"([^/]+)/(?:runs|records)/[^/]+")
@@ -134,17 +135,24 @@ def _folded(cell: dict, part: str) -> dict:
     return {**cell, "metadata": {**cell["metadata"], **about}}
 
 
+@cache
+def known(about: Path, changed: int) -> Paper:
+    """A paper.yml, read once a build and not once a run; `changed` tells one edit from the next."""
+    return read_paper(about)
+
+
 def read(app, docname: str, source: list[str]) -> None:
     """Sphinx's `source-read`: puts the header into the text of an executed notebook."""
     file = Path(app.env.doc2path(docname))
     found = PAGE.fullmatch(docname)
     if not found or file.suffix != ".ipynb":
         return
-    paper = read_papers(app.srcdir).get(found[1])
-    if paper is None:
+    about = Path(app.srcdir) / found[1] / "paper.yml"
+    if not about.is_file():
         return
+    paper = known(about, about.stat().st_mtime_ns)
     run = run_facts.run_of(file, paper)
-    for used in (paper.folder / "paper.yml", run.record and run.record.path, run.list_file):
+    for used in (about, run.record and run.record.path, run.list_file):
         if used:
             app.env.note_dependency(str(used))
     source[0] = json.dumps(with_header(json.loads(source[0]), run))
