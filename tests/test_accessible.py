@@ -141,3 +141,13 @@ def test_what_runs_code_on_a_server_hears_nothing_of_the_build():
     context = {"css_files": files}
     offline.without_its_style(app, "index", "page.html", context, None)
     assert [file.filename for file in context["css_files"]] == ["_static/book.css"]
+
+
+def test_the_lines_of_a_long_signature_are_no_list_of_definitions():
+    import accessible
+
+    html = ('<dl class="py function"><dt>f(<dl><dd><em class="sig-param">a</em>,</dd></dl>)</dt>'
+            "<dd>What it does.</dd></dl>")
+    assert accessible.accessible_body(html) == (
+        '<dl class="py function"><dt>f(<div class="sig-lines"><div><em class="sig-param">a</em>,'
+        "</div></div>)</dt><dd>What it does.</dd></dl>")

@@ -13,6 +13,7 @@ from bs4 import BeautifulSoup
 
 BOX = "pst-scrollable-table-container"
 OLD_ROLE = "doc-biblioentry"  # withdrawn by its standard; docutils puts such entries in a list
+SIGNATURE = "sig-param"
 MODE = """<script>
 try {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -30,7 +31,7 @@ def parsed(html: str) -> BeautifulSoup:
 def accessible_body(html: str) -> str:
     """The body of a page with its tables boxed and named, its headers and references in words that
     every reader gets; one with neither stays as it is."""
-    if "<table" not in html and OLD_ROLE not in html:
+    if not any(mark in html for mark in ("<table", OLD_ROLE, SIGNATURE)):
         return html
     soup, names = parsed(html), {}
     for table in soup.find_all("table"):
@@ -39,7 +40,16 @@ def accessible_body(html: str) -> str:
             _name(_boxed(soup, table), _title(table), names)
     for reference in soup.find_all(role=OLD_ROLE):
         reference["role"] = "listitem"
+    for parameters in soup.select("dt > dl"):
+        _plain_lines(parameters)
     return str(soup)
+
+
+def _plain_lines(parameters) -> None:
+    """The lines of a long signature, which Sphinx writes as a list of definitions without terms."""
+    parameters.name, parameters["class"] = "div", "sig-lines"
+    for line in parameters.find_all("dd", recursive=False):
+        line.name = "div"
 
 
 def _mend_headers(soup: BeautifulSoup, table) -> None:
