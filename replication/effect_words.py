@@ -80,6 +80,7 @@ def _column(name: str) -> str:
 
 
 def nil(deviation: Deviation) -> bool:
+    """Whether a deviation has no effect by construction, as its reason says."""
     return deviation.reason.startswith("of no effect")
 
 
