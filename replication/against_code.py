@@ -32,8 +32,9 @@ def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecor
     if not papers:
         return []
     found, folder = {name: effects(paper) for name, paper in papers.items()}, book / "_generated"
-    files, shown = figures.pair(folder, "against_code", lambda: drawn(found, book),
-                                alt_text(found, book), CAPTION)
+    names = {name: paper.known_as for name, paper in papers.items()}
+    files, shown = figures.pair(folder, "against_code", lambda: drawn(found, names),
+                                alt_text(found, names), CAPTION)
     pages = {"counts": counts(papers), "figure": shown, "matters": matters(papers, found),
              "table": table(papers, book)}
     return files + [paths.write_atomic(folder / f"against_code_{name}.md", text)
@@ -51,13 +52,6 @@ def effects(paper: Paper) -> list[tuple[Deviation, Effect]]:
                 found.append((deviation, made))
             seen.add(key)
     return found
-
-
-def chapter_name(book: Path, paper: str) -> str:
-    """What the chapter calls the paper: its heading's first words, else the folder's name."""
-    index = book / paper / "index.md"
-    heading = index.read_text().partition("\n")[0].removeprefix("# ") if index.is_file() else paper
-    return heading.partition(" for ")[0]
 
 
 def counts(papers: dict[str, Paper]) -> str:
@@ -78,12 +72,11 @@ def table(papers: dict[str, Paper], book: Path) -> str:
     lines = ["| what | the paper says | the public code does | here | effect, in points |",
              "| --- | --- | --- | --- | --- |"]
     pages = api_pages(book)
-    for name, paper in papers.items():
-        shown = chapter_name(book, name)
+    for paper in papers.values():
         lines += [f"| {' | '.join(c.replace('|', chr(92) + '|') for c in cells)} |"
-                  for cells in (_cells(paper, d, shown, pages) for d in paper.deviations)]
+                  for cells in (_cells(paper, d, pages) for d in paper.deviations)]
     jumps = " · ".join(f'<a href="#{anchor(name, paper.deviations[0])}">'
-                       f"{chapter_name(book, name)}</a>" for name, paper in papers.items())
+                       f"{paper.known_as}</a>" for name, paper in papers.items())
     body = "\n".join(lines)
     return f"{jumps}\n\n:::::{{container}} against-code\n\n{body}\n:::::\n"
 
@@ -98,8 +91,8 @@ def linked(paper: str, deviation: Deviation, up: str = "") -> str:
     return f'<a href="{up}{PAGE}.html#{anchor(paper, deviation)}">{deviation.what}</a>'
 
 
-def _cells(paper: Paper, deviation: Deviation, shown: str, pages: dict[str, str]) -> list[str]:
-    what = (f'<span class="of" id="{anchor(paper.name, deviation)}">{shown}</span> '
+def _cells(paper: Paper, deviation: Deviation, pages: dict[str, str]) -> list[str]:
+    what = (f'<span class="of" id="{anchor(paper.name, deviation)}">{paper.known_as}</span> '
             f"{deviation.what}")
     return [what, deviation.paper or "not stated", _public(deviation), _here(deviation, pages),
             effect_cell(paper, deviation)]
@@ -148,14 +141,13 @@ def code_name(name: str, pages: dict[str, str]) -> str:
 
 def matters(papers: dict[str, Paper], found: dict[str, list[tuple[Deviation, Effect]]]) -> str:
     """The largest effects of each kind beyond their spread, then what was found to be none."""
-    book = next(iter(papers.values())).folder.parent
     kinds = [("Trained otherwise", False), ("Counted otherwise, one training", True)]
     parts = []
     for title, paired in kinds:
-        lines = [f"- {chapter_name(book, name)}: {_largest(name, made, paired)}"
+        lines = [f"- {papers[name].known_as}: {_largest(name, made, paired)}"
                  for name, made in found.items() if _largest(name, made, paired)]
         parts.append(f"**{title}**\n\n" + "\n".join(lines or ["Nothing beyond its spread."]))
-    within = [f"- {chapter_name(book, name)}: " + ", ".join(
+    within = [f"- {papers[name].known_as}: " + ", ".join(
         f'<a href="#{anchor(name, d)}">{plain(e, made[0][1].data)}</a>'
         for d, e in made if e.none) for name, made in found.items() if any(e.none for _, e in made)]
     parts.append("**None beyond the spread**\n\n" + "\n".join(within or ["Nothing."]))
@@ -177,18 +169,18 @@ CAPTION = ("Every measured deviation, in points of its list's metric, largest fi
            "training counted in two ways.")
 
 
-def alt_text(found: dict[str, list[tuple[Deviation, Effect]]], book: Path) -> str:
+def alt_text(found: dict[str, list[tuple[Deviation, Effect]]], names: dict[str, str]) -> str:
     """For each paper how many effects there are, how many beyond their spread, and the largest."""
     told = []
     for name, made in found.items():
         if made:
             beyond = sorted((e for _, e in made if not e.none), key=lambda e: -abs(e.mean))
             largest = "".join(f", the largest {plain(e)} {signed(e.mean)}" for e in beyond[:1])
-            told.append(f"{chapter_name(book, name)} {len(beyond)} of {len(made)}{largest}")
+            told.append(f"{names[name]} {len(beyond)} of {len(made)}{largest}")
     return "Differences beyond their spread by paper: " + "; ".join(told)
 
 
-def drawn(found: dict[str, list[tuple[Deviation, Effect]]], book: Path) -> Figure:
+def drawn(found: dict[str, list[tuple[Deviation, Effect]]], names: dict[str, str]) -> Figure:
     """A panel a paper, a mark a measurement, sorted by size, with the spread over seeds."""
     shown = {name: sorted((e for _, e in made), key=lambda e: abs(e.mean))
              for name, made in found.items() if made}
@@ -198,7 +190,7 @@ def drawn(found: dict[str, list[tuple[Deviation, Effect]]], book: Path) -> Figur
                            gridspec_kw={"height_ratios": [n + 1 for n in rows]})[:, 0]
     for ax, (name, made) in zip(axes, shown.items(), strict=True):
         _panel(ax, made, found[name][0][1].data)
-        ax.set_title(chapter_name(book, name), loc="left")
+        ax.set_title(names[name], loc="left")
     axes[-1].set_xlabel("difference in points")
     return figure
 

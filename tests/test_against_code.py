@@ -338,8 +338,8 @@ def book(tmp_path) -> Path:
     for name, deviations in (("mine", first), ("other_one", second), ("bare", [])):
         folder = listed(tmp_path / name)
         (folder / "paper.yml").write_text(yaml.safe_dump(
-            {"title": name, "experiments": [], "deviations": deviations}))
-    (tmp_path / "mine" / "index.md").write_text("# Mine for everything\n\ntext")
+            {"title": name, "method": {"mine": "Mine"}.get(name, ""), "experiments": [],
+             "deviations": deviations}))
     return tmp_path
 
 
@@ -456,7 +456,8 @@ def test_a_sign_is_a_sign_and_nothing_has_none(value, told):
 def test_the_figure_has_a_mark_a_measurement_and_tells_none_apart(book):
     papers = {n: p for n, p in read_papers(book).items() if p.deviations}
     found = {n: against_code.effects(p) for n, p in papers.items()}
-    figure = against_code.drawn(found, book)
+    names = {n: p.known_as for n, p in papers.items()}
+    figure = against_code.drawn(found, names)
     [axes] = figure.axes  # a paper without measurements has no panel
     assert [t.get_text() for t in axes.get_yticklabels()] == ["within", "best on unseen",
                                                               "rate / 10"]
@@ -467,7 +468,7 @@ def test_the_figure_has_a_mark_a_measurement_and_tells_none_apart(book):
     spread = axes.containers[2].lines[2][0].get_segments()[0][:, 0]
     assert spread.tolist() == [-7.0, -3.0]
     assert axes.get_title(loc="left") == "Mine"
-    assert against_code.alt_text(found, book).endswith("Mine 2 of 3, the largest rate / 10 −5.0")
+    assert against_code.alt_text(found, names).endswith("Mine 2 of 3, the largest rate / 10 −5.0")
 
 
 def test_the_pages_are_written_in_both_themes(book):

@@ -429,7 +429,8 @@ def test_ci_script_runs_and_fails_on_the_first_fault(repo):
     text = path.read_text()
     assert "set -euo pipefail" in text
     steps = ["command -v apt-get", "make test", "make book SIZE=tiny", "tools/check_book.py",
-             "tools/check_pages.py", "Nothing to be done", "jupyter-book build book", "passed|failed"]
+             "tools/check_pages.py", "Nothing to be done", "jupyter-book build book",
+             "passed|failed"]
     assert [text.index(step) for step in steps] == sorted(map(text.index, steps))
 
 
