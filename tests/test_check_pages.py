@@ -78,6 +78,21 @@ def test_fault_is_found(found, added, fault):
     assert any(fault in line for line in found(added)), found(added)
 
 
+MANY = "<p>" + "<b>Fine words.</b> " * 5  # the kind that is seen first, more often than is asked
+
+
+@pytest.mark.parametrize("pale", [
+    "<b style='color: #aaa'>Pale.</b>",
+    "<i style='background: #444'><b>On a dark ground.</b></i>",
+    "<i style='opacity: 0.3'><b>Half there.</b></i>",
+    "<b style='display: none; color: #999'>Unseen.</b>" * 3 + "<b style='color: #999'>Seen.</b>",
+    "<b style='color: #808080; font-size: 30px'>L.</b> " * 3 + "<b style='color: #808080'>S.</b>",
+])
+def test_one_pale_text_among_many_is_found(found, pale):
+    assert found(MANY) == []
+    assert sum("color-contrast" in line for line in found(MANY + pale)) == 1
+
+
 def test_dark_page_is_looked_at_for_its_colours(found):
     style = ("<style>@media (prefers-color-scheme: dark)"
              "{ body { color: #444; background: #111 } }</style>")
