@@ -423,6 +423,31 @@ def test_a_list_of_models_is_measured_under_every_protocol(doodles, tmp_path, ti
     assert outcome == AGREES and not any("missing" in line for line in lines), lines
 
 
+def about(file, dataset):
+    """Weights of the tiny CLIP that say what they were trained on."""
+    tensors = backbones.clip("tiny-clip", "none", 9).model.state_dict()
+    training.write_tensors(tensors, file, {"about": json.dumps({"dataset": dataset})})
+    return f"tiny-clip: {file}"
+
+
+def test_a_model_trained_on_the_set_is_not_zero_shot(doodles, tmp_path, tiny):
+    own, other = (about(tmp_path / f"{name}.safetensors", name) for name in ("doodles", "coco"))
+    turned = {"dataset_root": str(doodles), "prompts": ["{}", "a photo of {}"], "half_scores": True}
+
+    def rows(*models):
+        config = zero_shot(doodles, tmp_path, models=list(models), **turned)
+        _, results, _ = clip_retrieval.zero_shot(config, progress=False)
+        return results.protocol, {(m.variant, m.protocol) for m in results.rows}
+
+    named = {"fine-tuned, prompt 'a photo of {}'", "fine-tuned, half-precision scores"}
+    assert rows(own) == ("fine-tuned", {("tiny-clip doodles", p) for p in {"", *named}}
+                         | {("chance", "")})
+    protocol, both = rows(other, own)
+    assert protocol == "zero-shot"
+    assert {p for v, p in both if v == "tiny-clip doodles"} == {"fine-tuned", *named}
+    assert ("tiny-clip coco", "") in both and ("chance", "") in both
+
+
 def test_the_protocols_differ_in_the_numbers(doodles, tmp_path, tiny, monkeypatch):
     config = zero_shot(doodles, tmp_path, prompts=["{}", "a photo of {}"], other_activation=True)
     made, real = [], Encoder.images

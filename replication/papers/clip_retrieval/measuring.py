@@ -196,24 +196,34 @@ def zero_shot(config: ZeroShot, progress: bool = True
         backbones.clip_name(name)
     fabric = training.start(config.seed, accelerator=config.accelerator,
                             precision=config.precision)
-    results, weights = Results(folder, ZERO_SHOT), []
+    kinds = {protocol_of(source, captions) for *_, source in config.entries()}
+    results = Results(folder, ZERO_SHOT if ZERO_SHOT in kinds else FINE_TUNED)
+    weights = []
     for label, name, source in bar(config.entries(), label="models", unit="model", shown=progress):
         quick = FORCED.get(config.quick_gelu)
         backbone = backbones.clip(name, source, config.seed, quick_gelu=quick)
         weights.append(records.Weights(name=f"{name} {source}", sha256=backbone.sha256))
-        encoder = _encoder(config, fabric, backbone)
+        encoder, kind = _encoder(config, fabric, backbone), protocol_of(source, captions)
         images = None
         for prompt in config.prompts:
-            turned = f"{ZERO_SHOT}, prompt {prompt!r}" if prompt != RAW else ""
+            plain = "" if kind == results.protocol else kind
+            turned = f"{kind}, prompt {prompt!r}" if prompt != RAW else plain
             images = _add(results, encoder, captions, label, prompt, turned, progress,
-                          config.half_scores, images)
+                          f"{kind}, {HALF}" if config.half_scores and prompt == RAW else "",
+                          images)
         if config.other_activation:
             other = backbones.clip(name, source, config.seed, quick_gelu=not backbone.quick_gelu)
-            turned = f"{ZERO_SHOT}, {'QuickGELU' if other.quick_gelu else 'GELU'}"
+            turned = f"{kind}, {'QuickGELU' if other.quick_gelu else 'GELU'}"
             _add(results, _encoder(config, fabric, other), captions, label, config.prompts[0],
                  turned, progress)
     results.add(chance(captions), "chance")
     return captions, results, weights
+
+
+def protocol_of(source: str, captions: Captions) -> str:
+    """Fine-tuned for a checkpoint that says it was trained on the set, else zero-shot."""
+    trained_on = backbones.about_of(paths.user_path(source)).get("dataset")
+    return FINE_TUNED if trained_on == captions.name else ZERO_SHOT
 
 
 def _encoder(config: ZeroShot, fabric: Fabric, backbone: backbones.ClipBackbone) -> Encoder:
@@ -223,10 +233,10 @@ def _encoder(config: ZeroShot, fabric: Fabric, backbone: backbones.ClipBackbone)
 
 
 def _add(results: Results, encoder: Encoder, captions: Captions, label: str, prompt: str,
-         protocol: str, progress: bool, half: bool = False, images: Tensor | None = None
+         protocol: str, progress: bool, half: str = "", images: Tensor | None = None
          ) -> Tensor:
-    """One model under one prompt; with `half` its scores in half precision too. images: their
-    embeddings where another prompt has made them; returns them."""
+    """One model under one prompt; its scores in half precision too under the protocol `half`.
+    images: their embeddings where another prompt has made them; returns them."""
     parts = filter(None, (label, captions.name, captions.split, protocol))
     file = results.folder / (re.sub(r"[^\w.@-]+", "-", " ".join(parts)) + ".safetensors")
     backbone = encoder.backbone
@@ -240,8 +250,8 @@ def _add(results: Results, encoder: Encoder, captions: Captions, label: str, pro
         embedded = Embedded(images, encoder.texts(tokens, progress), captions.owner)
         embedded.save(file, about)
     results.add(embedded, label, protocol=protocol, file=file)
-    if half and not protocol:
-        results.add(embedded, label, protocol=f"{ZERO_SHOT}, {HALF}", half=True)
+    if half:
+        results.add(embedded, label, protocol=half, half=True)
     if note := cut_note(cut, captions, f"{label} {protocol}".strip()):
         results.notes.append(note)
     return embedded.images
