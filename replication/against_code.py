@@ -140,12 +140,12 @@ def code_name(name: str, pages: dict[str, str]) -> str:
 
 
 def matters(papers: dict[str, Paper], found: dict[str, list[tuple[Deviation, Effect]]]) -> str:
-    """The largest effects of each kind beyond their spread, then what was found to be none."""
+    """The effects of each kind beyond their spread, then what was found to be none."""
     kinds = [("Trained otherwise", False), ("Counted otherwise, one training", True)]
     parts = []
     for title, paired in kinds:
-        lines = [f"- {papers[name].known_as}: {_largest(name, made, paired)}"
-                 for name, made in found.items() if _largest(name, made, paired)]
+        lines = [f"- {papers[name].known_as}: {_beyond_spread(name, made, paired)}"
+                 for name, made in found.items() if _beyond_spread(name, made, paired)]
         parts.append(f"**{title}**\n\n" + "\n".join(lines or ["Nothing beyond its spread."]))
     within = [f"- {papers[name].known_as}: " + ", ".join(
         f'<a href="#{anchor(name, d)}">{plain(e, made[0][1].data)}</a>'
@@ -154,10 +154,10 @@ def matters(papers: dict[str, Paper], found: dict[str, list[tuple[Deviation, Eff
     return "\n\n".join(parts) + "\n"
 
 
-def _largest(paper: str, made: list[tuple[Deviation, Effect]], paired: bool) -> str:
-    """The three largest effects of one kind, largest first; empty where there is none."""
+def _beyond_spread(paper: str, made: list[tuple[Deviation, Effect]], paired: bool) -> str:
+    """The effects of one kind beyond their spread, largest first; empty where there is none."""
     chosen = sorted(((d, e) for d, e in made if e.paired is paired and not e.none),
-                    key=lambda both: -abs(both[1].mean))[:3]
+                    key=lambda both: -abs(both[1].mean))
     return ", ".join(f'<a href="#{anchor(paper, d)}">{plain(e, made[0][1].data)}</a> '
                      f"{signed(e.mean)} ± {e.spread:.1f}" for d, e in chosen)
 

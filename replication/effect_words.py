@@ -7,8 +7,11 @@ MINUS = "\u2212"
 
 
 def points(made: Effect) -> str:
-    """`+2.1 ± 1.8`, bold where it is beyond its spread, else called none."""
-    text = f"{signed(made.mean)} ± {made.spread:.1f}"
+    """`+2.1 ± 1.8`, bold where it is beyond its spread, else called none; to two decimals where
+    one would not tell which."""
+    tie = f"{abs(made.mean):.1f}" == f"{made.spread:.1f}" != "0.0"
+    text = (f"{made.mean:+.2f} ± {made.spread:.2f}".replace("-", MINUS) if tie
+            else f"{signed(made.mean)} ± {made.spread:.1f}")
     return f"none ({text})" if made.none else f"**{text}**"
 
 
@@ -45,23 +48,37 @@ def effect_cell(paper: Paper, deviation: Deviation) -> str:
 
 def _read(paper: Paper, recorded: Recorded) -> str:
     """One run's two readings: no spread, so no verdict."""
-    value, record = recorded_difference(paper.folder, recorded)
-    ours, theirs = ((recorded.selection, recorded.against_selection) if recorded.against_selection
-                    else (recorded.protocol, recorded.against_protocol or record.protocol))
-    return (f"`{ours}` against `{theirs}`: {signed(value)}<br><small>{recorded.metric} "
+    record = recorded_difference(paper.folder, recorded)[1]
+    return (f"{_readings(paper, recorded)}<br><small>{recorded.metric} "
             f"`{recorded.convention}`, 1 seed, {record.dataset.name} {record.dataset.split} "
             f"({record.dataset.kind}), "
             f"[{recorded.record}](/{paper.name}/records/{recorded.record}.ipynb)</small>")
 
 
+def _readings(paper: Paper, recorded: Recorded) -> str:
+    value, record = recorded_difference(paper.folder, recorded)
+    ours, theirs = ((recorded.selection, recorded.against_selection) if recorded.against_selection
+                    else (recorded.protocol, recorded.against_protocol or record.protocol))
+    return f"`{ours}` against `{theirs}`: {signed(value)}"
+
+
 def short_cell(paper: Paper, deviation: Deviation) -> str:
-    """The effects alone, for a chapter's own table."""
+    """The effects alone, for a chapter's own table; with their data where they are of several."""
     if deviation.reason:
         return "none by construction" if nil(deviation) else "not measured"
-    made = (effect(paper.folder, measured) for measured in deviation.measured)
-    once = (signed(recorded_difference(paper.folder, r)[0]) for r in deviation.recorded)
-    return "<br>".join([*(f"{plain(one)}: {points(one)}" for one in made),
-                        *(f"{value}, 1 seed, on a real sample" for value in once)])
+    made = [effect(paper.folder, measured) for measured in deviation.measured]
+    several = len({one.data for one in made}) > 1
+    told = [f"{plain(one)}{f' ({one.data})' if several else ''}{_with(one)}: {points(one)}"
+            for one in made]
+    return "<br>".join(told + [f"{_readings(paper, recorded)}, 1 seed, on a real sample"
+                               for recorded in deviation.recorded])
+
+
+def _with(made: Effect) -> str:
+    """What both sides share beyond the list's first row, where `plain` leaves it out."""
+    own = made.measured
+    shared = own.against and not own.against_column and own.against not in plain(made)
+    return f" (both with {own.against})" if shared else ""
 
 
 def _where(paper: Paper, made: Effect) -> str:

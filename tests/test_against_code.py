@@ -200,7 +200,8 @@ def test_one_run_has_no_spread_and_no_verdict(book):
     assert effect_words.effect_cell(paper, deviation) == (
         f"`unseen` against `last`: +1.5{of_run}<br>`in halves` against `zero-shot`: −1.0{of_run}")
     assert effect_words.short_cell(paper, deviation) == (
-        "+1.5, 1 seed, on a real sample<br>−1.0, 1 seed, on a real sample")
+        "`unseen` against `last`: +1.5, 1 seed, on a real sample<br>"
+        "`in halves` against `zero-shot`: −1.0, 1 seed, on a real sample")
     paper.deviations[:] = [deviation]
     assert against_code.counts({"mine": paper}).startswith("1 places in 1 papers: 1 are measured")
 
@@ -411,7 +412,7 @@ def test_where_nothing_is_found_that_is_said(book):
                                                                  "Nothing."]
 
 
-def test_the_three_largest_come_largest_first(book):
+def test_the_largest_come_first(book):
     paper = read_papers(book)["mine"]
     rows = {f"r{n}": ([10.0 + n, 12.0 + n, 14.0 + n], {"lr": n}) for n in (-9, 3, -7, 5, 8)}
     listed(paper.folder, {"as released": ROWS["as released"], **rows})
@@ -419,7 +420,7 @@ def test_the_three_largest_come_largest_first(book):
     paper.deviations[:] = [deviation]
     text = against_code.matters({"mine": paper}, {"mine": against_code.effects(paper)})
     assert re.findall(r">(r-?\d)</a> (\S+)", text.split("**")[2]) == [
-        ("r-9", "−9.0"), ("r8", "+8.0"), ("r-7", "−7.0")]
+        ("r-9", "−9.0"), ("r8", "+8.0"), ("r-7", "−7.0"), ("r5", "+5.0"), ("r3", "+3.0")]
 
 
 @pytest.mark.parametrize(("row", "against", "told"), [
@@ -430,6 +431,28 @@ def test_what_both_sides_share_is_left_out(row, against, told):
     assert effect_words.plain(made) == told
     assert effect_words.plain(made, "doodles val") == told
     assert effect_words.plain(made, "others") == f"{told} (doodles val)"
+
+
+def test_a_tie_is_told_by_its_second_decimal():
+    assert effect_words.points(made_of(of("a"), 0.54, 0.46)) == "**+0.54 ± 0.46**"
+    assert effect_words.points(made_of(of("a"), -0.46, 0.54)) == "none (−0.46 ± 0.54)"
+    assert effect_words.points(made_of(of("a"), 0.01, 0.02)) == "none (0.0 ± 0.0)"
+
+
+def test_a_chapters_table_names_the_base_and_the_data_where_they_are_others(book):
+    paper = read_papers(book)["mine"]
+    listed(paper.folder, {"as released": ROWS["as released"], "a": ([10, 12, 14], {"lr": 1}),
+                          "a + b": ([20, 22, 24], {"lr": 2})})
+    for against, told in (("a", "b (both with a)"), ("", "a + b")):
+        deviation = Deviation(id="x", what="x", here="x", measured=[of("a + b", against=against)])
+        assert effect_words.short_cell(paper, deviation).startswith(f"{told}: ")
+    runs = paper.folder / "records" / "switches-full.csv"
+    other = runs.read_text().replace("doodles", "sketchy")
+    runs.with_name("other.csv").write_text(other)
+    measured = [of("a"), Measured(list="other", row="a")]
+    deviation = Deviation(id="x", what="x", here="x", measured=measured)
+    assert re.findall(r"a \((\w+) val\)", effect_words.short_cell(paper, deviation)) == [
+        "doodles", "sketchy"]
 
 
 def made_of(measured: Measured, mean: float = 1.0, spread: float = 0.5, paired: bool = False):
