@@ -196,14 +196,14 @@ def zero_shot(config: ZeroShot, progress: bool = True
         backbones.clip_name(name)
     fabric = training.start(config.seed, accelerator=config.accelerator,
                             precision=config.precision)
-    kinds = {protocol_of(source, captions) for *_, source in config.entries()}
+    kinds = {protocol_of(source, config.dataset) for *_, source in config.entries()}
     results = Results(folder, ZERO_SHOT if ZERO_SHOT in kinds else FINE_TUNED)
     weights = []
     for label, name, source in bar(config.entries(), label="models", unit="model", shown=progress):
         quick = FORCED.get(config.quick_gelu)
         backbone = backbones.clip(name, source, config.seed, quick_gelu=quick)
         weights.append(records.Weights(name=f"{name} {source}", sha256=backbone.sha256))
-        encoder, kind = _encoder(config, fabric, backbone), protocol_of(source, captions)
+        encoder, kind = _encoder(config, fabric, backbone), protocol_of(source, config.dataset)
         images = None
         for prompt in config.prompts:
             plain = "" if kind == results.protocol else kind
@@ -220,10 +220,10 @@ def zero_shot(config: ZeroShot, progress: bool = True
     return captions, results, weights
 
 
-def protocol_of(source: str, captions: Captions) -> str:
+def protocol_of(source: str, dataset: str) -> str:
     """Fine-tuned for a checkpoint that says it was trained on the set, else zero-shot."""
     trained_on = backbones.about_of(paths.user_path(source)).get("dataset")
-    return FINE_TUNED if trained_on == captions.name else ZERO_SHOT
+    return FINE_TUNED if trained_on == dataset else ZERO_SHOT
 
 
 def _encoder(config: ZeroShot, fabric: Fabric, backbone: backbones.ClipBackbone) -> Encoder:
