@@ -130,7 +130,7 @@ def with_header(notebook: dict, run: Run, name: str = "") -> dict:
     shown = {"cell_type": "markdown", "id": "run-facts", "metadata": {}, "source": facts(run)}
     start = next((cell for cell in rest if cell["cell_type"] == "code" and not _part(cell)), None)
     cells = [_folded(cell, "start" if cell is start else _part(cell)) for cell in rest]
-    return {**notebook, "cells": [first, shown, *map(_shown, cells)]}
+    return {**notebook, "cells": [first, shown, *(c for cell in cells for c in _shown(cell))]}
 
 
 def _whole(name: str, paper: Paper) -> str:
@@ -139,19 +139,24 @@ def _whole(name: str, paper: Paper) -> str:
     return f"{name} ({paper.known_as})" if has_chapter and paper.known_as not in name else name
 
 
-def _shown(cell: dict) -> dict:
-    """A cell without its finished progress bars, and a record folded away, its columns in line."""
+def _shown(cell: dict) -> list[dict]:
+    """A cell without its finished progress bars; a record that it shows comes after it, folded
+    away, its columns in line."""
     if not cell.get("outputs"):
-        return cell
+        return [cell]
     outputs = [o for o in cell["outputs"] if not FINISHED_BAR.fullmatch(_plain_text(o))]
-    found = next((o for o in outputs if MIME in o.get("data", {})), None)
-    if found is None:
-        return {**cell, "outputs": outputs}
-    record = parse_record(found["data"][MIME], "the notebook's record")
-    data = {**found["data"], "text/plain": str(record)}
-    outputs = [{**o, "data": data} if o is found else o for o in outputs]
-    words = f"The record's {len(record.metrics)} numbers"
-    return _hidden({**cell, "outputs": outputs}, "hide-output", words)
+    records = [o for o in outputs if MIME in o.get("data", {})]
+    left = {**cell, "outputs": [o for o in outputs if o not in records]}
+    return [left, *(_record(cell, output) for output in records)]
+
+
+def _record(cell: dict, output: dict) -> dict:
+    """A cell of its own for a record that another one shows."""
+    record = parse_record(output["data"][MIME], "the notebook's record")
+    shown = {**output, "data": {**output["data"], "text/plain": str(record)}}
+    alone = {**cell, "id": f"{cell['id']}-record", "source": "", "outputs": [shown],
+             "metadata": {"tags": ["remove-input"]}}
+    return _hidden(alone, "hide-output", f"The record's {len(record.metrics)} numbers")
 
 
 def _plain_text(output: dict) -> str:
