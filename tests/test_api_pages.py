@@ -68,6 +68,7 @@ def test_the_example_prints_what_the_page_says():
 SOURCE = '''
 """A module."""
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Alias = dict[str, "a b"]
 """What it is."""
@@ -79,7 +80,12 @@ class Options:
 
     rate: float = 0.1  # of `step`, mAP@200
     _hidden: int = 1
-    name: str = "a"
+    name: str = "a"  # noqa: N815
+
+class Place(NamedTuple):
+    """Where."""
+
+    row: int  # from 0
 
 def step(batch, other):
     """One."""
@@ -134,6 +140,13 @@ def test_a_class_of_fields_lists_them_with_their_comments(module):
         r"- ``rate: float = 0.1``: of ``step``, mAP\@200", '- ``name: str = "a"``']
     assert api_docs.show_signature(None, "class", "", module.Options, None, "(x)", "") == ("", None)
     assert api_docs.show_signature(None, "function", "", module.step, None, "(x)", "") is None
+
+
+def test_a_named_tuple_lists_its_fields_once(module):
+    text = docstring(module, "Where.", "class", "made.Place", module.Place)
+    assert text.splitlines()[2:] == ["- ``row: int``: from 0"]
+    assert api_docs.skip_alias(None, "class", "row", module.Place.row, False, None)
+    assert api_docs.skip_alias(None, "class", "step", module.step, False, None) is None
 
 
 def test_a_constant_shows_its_source_where_it_is_short(module):
