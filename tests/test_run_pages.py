@@ -262,7 +262,7 @@ def test_a_record_is_folded_away_with_its_columns_in_line(paper):
         "text/plain": "printed as it was once"})
     cell = shown_output(paper, output)
     assert cell["outputs"][-1]["data"]["text/plain"] == str(made)
-    assert cell["metadata"]["tags"] == ["remove-input", "hide-output"] and not cell["source"]
+    assert cell["metadata"]["tags"] == ["remove-input", "hide-output"] and cell["source"]
     assert cell["metadata"]["mystnb"]["code_prompt_show"] == \
         f"The record's {len(made.metrics)} numbers"
 

@@ -151,10 +151,11 @@ def _shown(cell: dict) -> list[dict]:
 
 
 def _record(cell: dict, output: dict) -> dict:
-    """A cell of its own for a record that another one shows."""
+    """A cell of its own for a record that another one shows; its source, without which there would
+    be no cell, is not shown again."""
     record = parse_record(output["data"][MIME], "the notebook's record")
     shown = {**output, "data": {**output["data"], "text/plain": str(record)}}
-    alone = {**cell, "id": f"{cell['id']}-record", "source": "", "outputs": [shown],
+    alone = {**cell, "id": f"{cell['id']}-record", "outputs": [shown],
              "metadata": {"tags": ["remove-input"]}}
     return _hidden(alone, "hide-output", f"The record's {len(record.metrics)} numbers")
 
