@@ -14,7 +14,7 @@ MARKS = {"matched": "=", "higher": "↑", "lower": "↓", "not comparable": "≠
 HEADS = ("Paper", "Method", "Data set", "Metric", "Published", "Reproduced", "Difference",
          "Status", "Command, or reason")
 # Columns sorted by a number that is only a part of what they show.
-NUMBERS = {"Published": "published", "Reproduced": "reproduced", "Difference": "difference"}
+NUMBERS = {"Reproduced": "reproduced", "Difference": "difference"}
 OF = ("this paper", "another method")
 # What a reader can choose by: the row's attribute, and its label.
 FILTERS = {"paper": "Paper", "task": "Task", "dataset": "Data set", "metric": "Metric",
@@ -57,7 +57,7 @@ def _row(cell, name: str) -> str:
     data = " ".join(f'data-{key}="{escape(value)}"' for key, value in kept.items())
     told = [_paper(cell, name), _two(f"{cell.method} {cell.variant}".strip(), cell.source),
             _two(f"{cell.dataset} {cell.split}", cell.protocol),
-            _two(cell.metric, cell.convention or "definition not stated"), _published(cell),
+            _two(cell.metric, cell.convention or "definition not stated"), cell.published,
             _reproduced(cell), _difference(cell), _status(cell.status), _why(cell)]
     places = "".join(f"<td{_order(cell, head)}>{text}</td>"
                      for head, text in zip(HEADS, told, strict=True))
@@ -91,13 +91,11 @@ def _reproduced(cell) -> str:
     return f"{cell.reproduced:.{digits}f}{spread}<small>{seeds}</small>"
 
 
-def _published(cell) -> str:
-    tolerance = _points(cell.tolerance, "g")
-    return cell.published + (f"<small>± {tolerance} points allowed</small>" if tolerance else "")
-
-
 def _difference(cell) -> str:
-    return _points(round(cell.difference, 1) + 0.0, "+.1f")  # + 0.0: no zero has a minus
+    """With what is allowed; empty where nothing is compared."""
+    told = _points(round(cell.difference, 1) + 0.0, "+.1f")  # + 0.0: no zero has a minus
+    tolerance = _points(cell.tolerance, "g") if told else ""
+    return told + (f"<small>± {tolerance} points allowed</small>" if tolerance else "")
 
 
 def _status(status: str) -> str:
