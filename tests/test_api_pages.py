@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY, API = ROOT / "replication", ROOT / "book" / "api"
@@ -147,6 +149,14 @@ def test_a_named_tuple_lists_its_fields_once(module):
     assert text.splitlines()[2:] == ["- ``row: int``: from 0"]
     assert api_docs.skip_alias(None, "class", "row", module.Place.row, False, None)
     assert api_docs.skip_alias(None, "class", "step", module.step, False, None) is None
+
+
+def test_what_pydantic_makes_of_a_type_is_not_shown():
+    tree = new_document("x")
+    texts = ("alias of tuple[str]", "alias of Annotated[int, FieldInfo(required=True)]", "A text.")
+    tree += [nodes.paragraph(text=text) for text in texts]
+    api_docs.without_internals(None, tree)
+    assert [p.astext() for p in tree.findall(nodes.paragraph)] == [texts[0], texts[2]]
 
 
 def test_a_constant_shows_its_source_where_it_is_short(module):
