@@ -190,7 +190,7 @@ def verify(
     """Check prepared data sets, or compute records' metrics again from their saved embeddings.
 
     A data set: counts against the published ones, every picture decoded once, the manifest,
-    duplicates within and across splits; report.md, report.json and a contact sheet are written.
+    duplicates within and across splits; `report.md`, `report.json` and a contact sheet are written.
     Exit status: 0 nothing wrong, 1 a problem or a metric that differs, 2 embeddings are missing.
     """
     names = target or []

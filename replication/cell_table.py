@@ -92,9 +92,10 @@ def _reproduced(cell) -> str:
 
 
 def _difference(cell) -> str:
+    """With what is allowed; empty where nothing is compared."""
     told = _points(round(cell.difference, 1) + 0.0, "+.1f")  # + 0.0: no zero has a minus
-    tolerance = _points(cell.tolerance, "g")
-    return told + (f"<small>tolerance {tolerance}</small>" if tolerance else "")
+    tolerance = _points(cell.tolerance, "g") if told else ""
+    return told + (f"<small>± {tolerance} points allowed</small>" if tolerance else "")
 
 
 def _status(status: str) -> str:

@@ -13,8 +13,10 @@ from replication.records import RunRecord
 from replication.run_facts import Run
 
 DASH = "–"
-NOT_TOLD = ("A dash: not measured, or the device does not tell. Energy is read from a GPU's "
-            "counter, with the package `nvidia-ml-py`, or from a processor's, where Linux lets it.")
+NOT_TOLD = "A dash: not measured, or the device does not tell."
+ENERGY_TRAINING = "energy in training"
+ENERGY = ("Energy is read from a GPU's counter, with the package `nvidia-ml-py`, or from a "
+          "processor's, where Linux lets it.")
 WIDTH = 76  # of a comment in a block of commands, characters
 FEW = 5  # experiments that stand open on the page; more are folded away
 KINDS = ("On the built-in doodles, as `make book` runs them", "On the built-in doodles, in full",
@@ -42,15 +44,18 @@ def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecor
 
 
 def cost_markdown(runs: list[Run]) -> str:
-    """A line a run: where it ran, times, speed, memory, energy. Runs that tell none are left out.
-    """
+    """A line a run: where it ran, times, speed, memory, energy. Runs that tell none are left out,
+    and what none of them tells."""
     lines = [line for run in runs if (line := _cost_line(run))]
     if not lines:
         return "No run has told its cost yet.\n"
     columns = ["run", "set", "device", "training", "evaluating", "items a second", "peak memory",
-               "energy in training"]
-    note = f"\n\n{NOT_TOLD}" if any(DASH in line for line in lines) else ""
-    return f"{_table(columns, lines)}{note}\n"
+               ENERGY_TRAINING]
+    told = [i for i in range(len(columns)) if any(line[i] != DASH for line in lines)]
+    columns, *lines = [[line[i] for i in told] for line in (columns, *lines)]
+    notes = [NOT_TOLD] if any(DASH in line for line in lines) else []
+    notes += [ENERGY] if ENERGY_TRAINING in columns else []
+    return "\n\n".join([_table(columns, lines), " ".join(notes)]).rstrip() + "\n"
 
 
 def _cost_line(run: Run) -> list[str]:

@@ -34,7 +34,8 @@ def _of_what(report: dict) -> tuple:
 def checks_markdown(name: str, reports: Sequence[dict]) -> str:
     """What `replication verify` found, a table a report, then its problems and notes in words."""
     if not reports:
-        return f"Not checked here. `{VERIFY} {name} --data-root DATA` does it.\n"
+        return (f"Not checked here. `{VERIFY} {name} --data-root DATA` checks a prepared set and "
+                "draws a contact sheet, which the next build of the book shows.\n")
     return "\n\n".join(map(_checked, reports)) + "\n"
 
 
@@ -68,7 +69,9 @@ def _groups(report: dict, kind: str) -> str:
 
 def _verdict(report: dict) -> str:
     n = len(report["problems"])
-    return "no problem" if not n else "1 problem" if n == 1 else f"{n} problems"
+    photos = [count for part, count in report["counts"].items() if part.endswith("/photo")]
+    only = ", drawings only" if photos and not any(photos) else ""
+    return ("no problem" if not n else "1 problem" if n == 1 else f"{n} problems") + only
 
 
 def state_of(reports: Sequence[dict]) -> str:
@@ -79,13 +82,12 @@ def state_of(reports: Sequence[dict]) -> str:
 
 
 def sheet_markdown(facts: Facts, report: dict | None = None) -> str:
-    """The contact sheet as a figure, or how to make one."""
+    """A section with the contact sheet; nothing where there is none."""
     if report is None:
-        return (f"No picture of it is here. `{VERIFY} {facts.name} --data-root DATA` draws a "
-                "contact sheet of a prepared set, and the next build of the book shows it.\n")
+        return ""
     of = "a sample of it" if report["subset"] else "the whole set"
     framed = " Unseen classes are framed orange." if facts.kind == "sketch" else ""
-    return (f"```{{figure}} ../_generated/dataset_{facts.name}.jpg\n"
+    return (f"## What it looks like\n\n```{{figure}} ../_generated/dataset_{facts.name}.jpg\n"
             f":alt: Pictures of {facts.title}, drawn at random, with their classes or texts.\n\n"
             f"{facts.title}, drawn at random from {of} on this machine.{framed}\n```\n")
 

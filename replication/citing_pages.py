@@ -61,4 +61,4 @@ def papers_markdown(papers: dict[str, Paper], bibliography: str) -> str:
 
 
 def _block(bibtex: str) -> str:
-    return f"```bibtex\n{bibtex}\n```\n"
+    return f"```{{code-block}} bibtex\n:class: wrapped\n{bibtex}\n```\n"

@@ -3,6 +3,7 @@ as pieces of Markdown that the pages include. Never imports torch.
 """
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ KINDS = {"sketch": "sketches and photos by class", "instance": "sketches of sing
          "captions": "pictures with captions", "composed": "a picture and a text"}
 HOW = {"https": "downloaded", "page": "by hand", "form": "by hand, after a form",
        "login": "by hand, after a login"}
+FEW = 3  # files of a kind that are named one by one
 PLURAL = {"sketch": "sketches", "photo": "photos"}
 
 
@@ -169,15 +171,26 @@ def files_markdown(name: str, files: Sequence[File]) -> str:
              for file in files if file.instructions}
     listed = "".join(f"- {_names(own)}: {_told(hint)}\n" for hint, own in hints.items())
     head = "All of it is downloaded by hand, into `FOLDER`, under the name that stands here;"
-    if any(file.how == "https" for file in files):
-        head = (f"`python -m data_prep.fetch {name} --raw FOLDER` downloads what needs no form and "
-                "no login. The rest goes into `FOLDER` by hand, under the name that stands here;")
+    fetched = f"`python -m data_prep.fetch {name} --raw FOLDER` downloads"
+    ways = {file.how == "https" for file in files}
+    if ways == {True}:
+        head = f"{fetched} all of it;"
+    elif True in ways:
+        head = (f"{fetched} what needs no form and no login. The rest goes into `FOLDER` by hand, "
+                "under the name that stands here;")
     return (f"{head} archives may stay packed.\n\n"
             + table(["file", "from", "needed", "size", "what it holds"], rows, numbers=(3,))
             + (f"\n{listed}" if listed else ""))
 
 
 def _names(files: Sequence[File]) -> str:
+    """Names as code; many that are every combination of some parts as one: `{a,b}.{x,y}.json`."""
+    names = [re.split(r"([./])", file.name) for file in files]
+    if len(names) > FEW and len({len(parts) for parts in names}) == 1:
+        parts = [list(dict.fromkeys(own)) for own in zip(*names, strict=True)]
+        if math.prod(map(len, parts)) == len(names):
+            joined = ("{" + ",".join(own) + "}" if len(own) > 1 else own[0] for own in parts)
+            return f"`{''.join(joined)}`"
     return ", ".join(f"`{file.name}`" for file in files)
 
 

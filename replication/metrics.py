@@ -2,8 +2,8 @@
 
 A metric here never sees a full ranking. `positive_ranks` finds the places of the relevant
 items once; average precision, precision and recall of any definition are functions of them.
-On one ranking "mAP@200" is 0.24 or 0.49 depending on the definition, so a definition is a
-`Convention`, and a number is reported with its name. Scores are higher-is-better.
+On one ranking "mAP@200" has several values, one a definition, so a definition is a `Convention`,
+and a number is reported with its name. Scores are higher-is-better.
 """
 
 from __future__ import annotations
@@ -288,7 +288,8 @@ CLIP_PROMPT = Convention(
     ap_denominator="hits",
     empty="zero",
 )
-"""ClipPrompt's numbers."""
+"""ClipPrompt's numbers: average precision within the top k, divided by the positives found there;
+0 where there is none."""
 CLIP_PROMPT_TORCHMETRICS_1_8 = replace(
     CLIP_PROMPT,
     name="clip_prompt_torchmetrics_1_8",
@@ -296,14 +297,16 @@ CLIP_PROMPT_TORCHMETRICS_1_8 = replace(
     "relevant, in average precision and in precision.",
     positive_scores_only=True,
 )
-"""What the same code gives since a library's definition changed."""
+"""What ClipPrompt's code gives with torchmetrics 1.8 and later: as `CLIP_PROMPT`, but a positive
+whose score is 0 or less counts as not relevant."""
 ACNET = Convention(
     "acnet",
     "Official code: VOC-interpolated within the top k, divided by min(k, positives); P@k over k.",
     ap_denominator="min_k",
     ap_interpolation="voc",
 )
-"""ACNet's numbers."""
+"""ACNet's numbers: average precision of the interpolated curve (VOC) within the top k, divided by
+the smaller of k and the number of positives; P@k over k."""
 ZSE_SBIR = replace(
     ACNET,
     name="zse_sbir",
@@ -311,13 +314,15 @@ ZSE_SBIR = replace(
     precision_denominator="min_k",
     precision_window="min_k",
 )
-"""ZSE-SBIR's numbers."""
+"""ZSE-SBIR's numbers: average precision as in `ACNET`; P@k over the first min(k, positives)
+items."""
 COMMON = Convention(
     "trec",
     "trec_eval's map, map_cut_k and P_k: divided by all positives, P@k over k. The same for "
     "every paper here, so their numbers can be compared.",
 )
-"""One for all papers, so that they can be compared."""
+"""trec_eval's definition, the same for all papers, so that they can be compared: average precision
+divided by all positives, P@k over k."""
 CONVENTIONS = {
     convention.name: convention
     for convention in (CLIP_PROMPT, CLIP_PROMPT_TORCHMETRICS_1_8, ACNET, ZSE_SBIR, COMMON)

@@ -222,7 +222,8 @@ class RunRecord(Strict):
         head = (f"{self.paper}/{self.experiment} on {d.name} {d.split} ({d.kind}): "
                 f"{d.n_query:,} {d.query or 'queries'} x {d.n_gallery:,} {d.gallery or 'gallery'}, "
                 f"seed {self.seed}")
-        return "\n".join([head, *map(_metric_line, self.metrics)])
+        width = max(len(m.label) for m in self.metrics)
+        return "\n".join([head, *(_metric_line(m, width) for m in self.metrics)])
 
 
 def as_json(record: RunRecord) -> str:
@@ -273,9 +274,9 @@ def described(error: ValidationError, source: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _metric_line(m: Metric) -> str:
+def _metric_line(m: Metric, width: int) -> str:
     interval = "" if m.low is None or m.high is None else f"  [{m.low:.1f}, {m.high:.1f}]"
-    return f"  {m.label:<44} {m.value:6.2f}{interval}"
+    return f"  {m.label:<{width}} {m.value:6.2f}{interval}"
 
 
 def _git(*arguments: str) -> str:

@@ -3,6 +3,7 @@
 Never imports torch.
 """
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 from replication import notebooks, paths
 from replication.check_pages import plain
 from replication.comparison import counts_text
+from replication.deviations import AFTER
 from replication.published import Experiment, Paper
 from replication.records import Code, Cost, RunRecord, read_record
 
@@ -20,6 +22,7 @@ LAB = "http://localhost:8888/lab/tree"  # where `make lab` serves the project
 START_LAB = "start make lab first"
 KINDS = {"demo": "demo, on the built-in doodles", "subset": "sample, on a part of the real set",
          "full": "full, on the whole published test set"}
+UNNAMED = "CPU (model not recorded)"
 FOLDERS = ("save_root", "checkpoint_path", "save")  # what papers call the folder of results
 SETS = ("data_name", "dataset")
 # Columns of a list that look like numbers at times.
@@ -81,7 +84,8 @@ class Run:
     def trainings(self) -> pd.DataFrame:
         """The list's rows of different trainings: one that was measured in several ways has
         several rows, one that was not trained has 0 seconds."""
-        once = self.rows.drop_duplicates(["seed", "parameters", "seconds_train"])
+        own = self.rows.assign(parameters=self.rows.parameters.map(_trained_with))
+        once = own.drop_duplicates(["seed", "parameters", "seconds_train"])
         return once[once.seconds_train > 0]
 
     @property
@@ -104,6 +108,12 @@ class Run:
         if self.rows is not None:
             return str(self.rows.dataset.iloc[0])
         return str(next((self.parameters[k] for k in SETS if k in self.parameters), ""))
+
+
+def _trained_with(parameters: str) -> str:
+    """Of a row's parameters (JSON) those that decide the weights."""
+    given = json.loads(parameters)
+    return json.dumps({name: given[name] for name in sorted(given.keys() - AFTER)})
 
 
 def run_of(notebook: Path, paper: Paper) -> Run:
@@ -181,6 +191,13 @@ def data(run: Run) -> str:
     return plain("; ".join(filter(None, parts)))
 
 
+def command(run: Run) -> str:
+    """What runs it again; empty of a notebook that is no experiment's."""
+    size = " --size tiny" if run.stamp.get("size") == "tiny" else ""
+    return code(f"python -m replication run {run.paper.name}/{run.experiment.name}{size}") \
+        if run.experiment else ""
+
+
 def changed(run: Run) -> str:
     """The parameters that differ from the notebook's own values, long ones cut."""
     told = [code(f"{k}={v!r}", 70) for k, v in run.given.items()]
@@ -212,7 +229,7 @@ def _source_now(run: Run) -> list[str]:
 
 
 def machine(run: Run) -> str:
-    """Device, Python and torch; empty where nothing says them."""
+    """Device, Python and torch, as far as they are recorded; empty where nothing says them."""
     if run.record:
         e = run.record.environment
         cuda = "" if e.device in ("", "cpu") else e.cuda
@@ -221,19 +238,20 @@ def machine(run: Run) -> str:
     if run.rows is not None:
         return f"{device(run)}, torch {', '.join(run.rows.torch.unique())}"
     found = run.stamp.get("environment", {})
-    return ", ".join(f"{name} {found[key]}" for name, key in (("Python", "python"),
-                                                             ("torch", "torch")) if key in found)
+    told = [_named(name, found.get(name.lower(), "")) for name in ("Python", "torch")]
+    return ", ".join(["processor not recorded", *filter(None, told)]) if any(told) else ""
 
 
 def device(run: Run) -> str:
-    """The accelerator's name, or the processor's with its cores; a list knows no more than `cpu`.
-    """
+    """The accelerator's name, or the processor's with its cores; a list knows no more than that it
+    was a CPU."""
     if run.record is None:
-        return ", ".join(run.rows.device.unique()) if run.rows is not None else ""
+        found = run.rows.device.unique() if run.rows is not None else []
+        return ", ".join(UNNAMED if name == "cpu" else name for name in found)
     e = run.record.environment
     if e.device not in ("", "cpu"):
         return e.device
-    return f"{e.cpu}, {e.cpu_count} cores" if e.cpu else "cpu"
+    return f"{e.cpu}, {e.cpu_count} cores" if e.cpu else UNNAMED
 
 
 def cost(run: Run) -> str:

@@ -32,6 +32,8 @@ as released,42,100.0,doodles,30/10,1008,336,aaaaaaaaaaaa,True,2.9,cpu,2024-05-01
 the same measured otherwise,42,100.0,doodles,30/10,1008,336,aaaaaaaaaaaa,True,2.9,cpu,\
 2024-05-01T12:00:00Z,{}
 as released,43,140.0,doodles,30/10,1008,336,aaaaaaaaaaaa,True,2.9,cpu,2024-05-01T12:05:00Z,{}
+gallery: one a sketch,43,140.0,doodles,30/10,1008,336,aaaaaaaaaaaa,True,2.9,cpu,\
+2024-05-01T12:05:10Z,"{""gallery"": ""one""}"
 untrained,43,0.0,doodles,30/10,1008,336,bbbbbbbbbbbb,False,2.9,cpu,2024-05-01T12:06:00Z,{}
 """
 

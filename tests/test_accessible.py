@@ -52,6 +52,15 @@ def test_table_within_a_table_has_no_box():
     assert [box["aria-label"] for box in boxes] == ["Table"]
 
 
+def test_long_names_in_a_table_break_after_their_parts_and_numbers_do_not():
+    html = str(tables(
+        "<table><tr><th>clip_prompt</th><td><code>book/a_b.yml 0.24 v1_2</code> a_b</td></tr>"
+        "</table><p><code>a_b</code></p>"))
+    assert "<th>clip_<wbr/>prompt</th>" in html
+    assert "<code>book/<wbr/>a_<wbr/>b.<wbr/>yml 0.24 v1_2</code> a_b</td>" in html
+    assert "<p><code>a_b</code></p>" in html
+
+
 def test_header_cell_without_words_is_a_plain_cell():
     soup = tables(table(["a", 1], head=(" ", "value")))
     assert [cell.name for cell in soup.thead.tr.find_all(True)] == ["td", "th"]

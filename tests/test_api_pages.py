@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY, API = ROOT / "replication", ROOT / "book" / "api"
@@ -68,6 +70,7 @@ def test_the_example_prints_what_the_page_says():
 SOURCE = '''
 """A module."""
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Alias = dict[str, "a b"]
 """What it is."""
@@ -79,7 +82,12 @@ class Options:
 
     rate: float = 0.1  # of `step`, mAP@200
     _hidden: int = 1
-    name: str = "a"
+    name: str = "a"  # noqa: N815
+
+class Place(NamedTuple):
+    """Where."""
+
+    row: int  # from 0
 
 def step(batch, other):
     """One."""
@@ -134,6 +142,21 @@ def test_a_class_of_fields_lists_them_with_their_comments(module):
         r"- ``rate: float = 0.1``: of ``step``, mAP\@200", '- ``name: str = "a"``']
     assert api_docs.show_signature(None, "class", "", module.Options, None, "(x)", "") == ("", None)
     assert api_docs.show_signature(None, "function", "", module.step, None, "(x)", "") is None
+
+
+def test_a_named_tuple_lists_its_fields_once(module):
+    text = docstring(module, "Where.", "class", "made.Place", module.Place)
+    assert text.splitlines()[2:] == ["- ``row: int``: from 0"]
+    assert api_docs.skip_alias(None, "class", "row", module.Place.row, False, None)
+    assert api_docs.skip_alias(None, "class", "step", module.step, False, None) is None
+
+
+def test_what_pydantic_makes_of_a_type_is_not_shown():
+    tree = new_document("x")
+    texts = ("alias of tuple[str]", "alias of Annotated[int, FieldInfo(required=True)]", "A text.")
+    tree += [nodes.paragraph(text=text) for text in texts]
+    api_docs.without_internals(None, tree)
+    assert [p.astext() for p in tree.findall(nodes.paragraph)] == [texts[0], texts[2]]
 
 
 def test_a_constant_shows_its_source_where_it_is_short(module):

@@ -42,16 +42,27 @@ def test_every_run_that_tells_its_cost_has_a_line(paper):
     assert found[2:] == [
         ["[demo](/clip_prompt/runs/demo.ipynb)", "doodles", "NVIDIA H200", "2.2 min", "5.4 s",
          "1,239", "1.2 GiB", "2 Wh (NVML)"],
-        ["[many](/clip_prompt/records/many.ipynb)", "doodles", "cpu",
+        ["[many](/clip_prompt/records/many.ipynb)", "doodles", run_facts.UNNAMED,
          "4.0 min for 2 runs together", "–", "–", "–", "–"]]
+    assert chapter_tables.ENERGY in cost_markdown(run_facts.runs_of(paper))
 
 
 def test_what_is_not_known_is_a_dash_and_one_note(paper):
-    write_record(parse_record(a_record(), "x"), paper.folder / "runs" / "demo.json")
+    cost = {"seconds_train": 90.0, "items_per_second": 20.0}
+    write_record(parse_record(a_record(cost=cost), "x"), paper.folder / "runs" / "demo.json")
+    text = cost_markdown(run_facts.runs_of(paper))
+    assert rows(text)[3][3:] == ["4.0 min for 2 runs together", "–"]
+    assert text.count(chapter_tables.NOT_TOLD) == 1
+
+
+def test_what_no_run_tells_has_no_column_and_no_note(paper):
+    cost = {"seconds_train": 90.0}
+    write_record(parse_record(a_record(cost=cost), "x"), paper.folder / "runs" / "demo.json")
     (paper.folder / "records" / "many.csv").unlink()
     text = cost_markdown(run_facts.runs_of(paper))
-    assert rows(text)[2] == ["[demo](/clip_prompt/runs/demo.ipynb)", "doodles", "cpu", *"–––––"]
-    assert text.count(chapter_tables.NOT_TOLD) == 1
+    assert rows(text) == [["run", "set", "device", "training"], ["---"] * 4, [
+        "[demo](/clip_prompt/runs/demo.ipynb)", "doodles", run_facts.UNNAMED, "90 s"]]
+    assert text.count("\n\n") == 0
     known = run_facts.runs_of(executed_book.made(paper.folder / "other"))[:1]
     assert chapter_tables.NOT_TOLD not in cost_markdown(known)
 

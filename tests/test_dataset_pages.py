@@ -383,7 +383,8 @@ def test_checks_are_told_in_full():
 
 def test_without_a_check_the_command_is_told():
     assert "`python -m replication verify shapes --data-root DATA`" in checks_markdown("shapes", [])
-    assert "verify shapes" in sheet_markdown(MADE_UP)
+    assert sheet_markdown(MADE_UP) == ""  # no heading with nothing below
+    assert sheet_markdown(MADE_UP, a_report()).startswith("## What it looks like\n\n```{figure}")
     assert "a sample of it" in sheet_markdown(MADE_UP, a_report(subset=True))
     assert "framed orange" in sheet_markdown(MADE_UP, a_report())
 
@@ -429,6 +430,19 @@ def test_files_say_where_they_are_and_what_to_do():
     assert "[downloaded](<https://x.org/one.json>), hash known" in single
 
 
+def test_a_set_that_is_downloaded_whole_asks_for_nothing_by_hand():
+    file = File(name="one.json", url="https://x.org/one.json", how="https", holds="rows",
+                page="https://x.org", needed="always", checked="me")
+    text = pages.files_markdown("shapes", [file])
+    assert "downloads all of it;" in text and "by hand" not in text
+
+
+def test_a_sample_of_drawings_without_photos_says_so():
+    bare = a_report(subset=True, counts={"val/sketch": 5, "val/photo": 0})
+    text = pages.overview_markdown([MADE_UP], {"shapes": [bare]}, BOOK)
+    assert "| a sample, 2/1: no problem, drawings only |" in text
+
+
 def test_defects_say_what_is_done_about_them():
     text = pages.defects_markdown(MADE_UP)
     assert text == "- **Twice.** Three sketches stand twice. *Here:* taken once.\n"
@@ -471,7 +485,27 @@ def test_all_pages_include_what_is_written_and_nothing_else(made):
 def test_every_file_of_the_sources_is_on_its_page(made):
     for name, source in sources().items():
         text = (made[0] / f"dataset_{name}_files.md").read_text()
-        assert all(f"`{file.name}`" in text for file in source.files)
+        codes = re.findall(r"`([^`]+)`", text)
+        named = {*codes, *(name for code in codes for name in unfolded(code))}
+        assert {file.name for file in source.files} <= named, name
+
+
+def unfolded(name: str) -> list[str]:
+    """`{a,b}.json` as its two names."""
+    before, found, rest = name.partition("{")
+    chosen, _, after = rest.partition("}")
+    return [end for own in chosen.split(",") for end in unfolded(before + own + after)] \
+        if found else [name]
+
+
+def test_many_files_of_a_kind_are_named_once_where_every_combination_is_there():
+    def named(*names):
+        return pages._names([File(name=name, how="page", holds="x", page="https://x.org",
+                                  needed="always", instructions="Ask.") for name in names])
+
+    assert named("c/a.x.json", "c/a.y.json", "c/b.x.json", "c/b.y.json") == "`c/{a,b}.{x,y}.json`"
+    assert named("a.x", "a.y", "b.x", "c.y") == "`a.x`, `a.y`, `b.x`, `c.y`"
+    assert named("a.x", "b.x") == "`a.x`, `b.x`"
 
 
 def test_pages_are_written_again_to_the_same_bytes(made):

@@ -79,6 +79,12 @@ def test_words_for_queries_and_gallery_stand_in_the_head():
     assert "(demo): 40 images x 50 captions, seed 0" in str(record)
 
 
+def test_numbers_stand_in_line_however_long_a_label_is():
+    metrics = [{"metric": name, "convention": "trec", "value": 5.0} for name in ("P@1", "x" * 60)]
+    _, *lines = str(parse_record(a_record(metrics=metrics), "x")).splitlines()
+    assert len({line.index("5.00") for line in lines}) == 1
+
+
 def test_nan_put_in_afterwards_is_not_written(tmp_path):
     record = parse_record(a_record(), "x")
     record.metrics[0].value = math.nan

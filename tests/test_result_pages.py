@@ -146,8 +146,10 @@ def test_every_status_is_shown_in_words_and_by_a_mark(folder):  # noqa: F811
         assert row["data-status"] == status
         assert row["data-of"] == cell_table.OF[status == "quoted"]
     assert words(found["lower"], "Reproduced") == "41.0 ± 0.0 2 seeds"
-    assert words(found["lower"], "Difference") == "-9.0 tolerance 1"
-    assert words(found["higher"], "Difference") == "+2.0 tolerance 1"
+    assert words(found["lower"], "Difference") == "-9.0 ± 1 points allowed"
+    assert words(found["higher"], "Difference") == "+2.0 ± 1 points allowed"
+    for status in ("not comparable", "not run", "quoted"):  # nothing is compared
+        assert words(found[status], "Difference") == ""
     ordered = found["higher"].find_all("td")[cell_table.HEADS.index("Difference")]
     assert float(ordered["data-order"]) == 2.0
     assert "split is 104/21, published 100/25" in words(found["not comparable"],
@@ -166,7 +168,7 @@ def test_two_decimals_are_kept_where_two_were_printed(folder):  # noqa: F811
 def test_no_zero_has_a_minus(folder):  # noqa: F811
     table = made_up(folder).assign(difference=-0.04)
     row = shown(cell_table.table_html(table, {"clip_prompt": "P"}))[0]
-    assert words(row, "Difference") == "+0.0 tolerance 1"
+    assert words(row, "Difference") == "+0.0 ± 1 points allowed"
 
 
 def test_runs_are_links_where_the_book_has_their_page():

@@ -51,6 +51,7 @@ def fact(run, term) -> str:
 
 def test_a_run_with_a_record_is_told_from_its_record(paper):
     run = the_run(paper)
+    assert fact(run, "Command") == "`python -m replication run clip_prompt/demo`"
     assert fact(run, "Status") == ("**demo**, on the built-in doodles; never comparable with a "
                                    "published number")
     assert fact(run, "Data") == "doodles 30/10, zero-shot; 40 x 50, 10 classes; seed 7"
@@ -87,6 +88,7 @@ def test_the_smallest_size_and_what_was_not_committed_are_told(paper):
     restamped(run.notebook, size="tiny", source="other")
     run = the_run(paper)
     assert fact(run, "Status").startswith("the smallest size, a test of the code; **demo**")
+    assert fact(run, "Command") == "`python -m replication run clip_prompt/demo --size tiny`"
     assert fact(run, "Code") == ("`abc`, with changes that were not committed; the source notebook "
                                  "has changed since")
 
@@ -102,7 +104,8 @@ def test_a_processor_is_named_with_its_cores_and_without_cuda(paper):
     machine = {"python": "3.12", "torch": "2.9", "cuda": "13.0", "cpu": "EPYC", "cpu_count": 2}
     assert fact(changed_record(paper, environment=machine), "Machine") == \
         "EPYC, 2 cores, Python 3.12, torch 2.9"
-    assert run_facts.device(changed_record(paper, environment={"python": "3.12"})) == "cpu"
+    assert run_facts.device(changed_record(paper, environment={"python": "3.12"})) == \
+        "CPU (model not recorded)"
 
 
 def test_a_run_of_many_is_told_from_its_list(paper):
@@ -110,11 +113,11 @@ def test_a_run_of_many_is_told_from_its_list(paper):
     assert fact(run, "Data") == "doodles 30/10; 1,008 queries x 336; seeds 42, 43"
     assert fact(run, "Code") == ("`aaaaaaaaaa`, clean, `bbbbbbbbbb`, with changes that were not "
                                  "committed; the source notebook has changed since")
-    assert fact(run, "Machine") == "cpu, torch 2.9"
+    assert fact(run, "Machine") == "CPU (model not recorded), torch 2.9"
     assert fact(run, "Cost") == "training 4.0 min for 2 runs together"
     assert fact(run, "Finished") == "2024-05-01 12:06:00 UTC"
-    assert fact(run, "Record") == "a list of 4 lines, to download above"
-    assert "[4 lines" not in run_pages.links(run) and "List of runs" in run_pages.links(run)
+    assert fact(run, "Record") == "a list of 5 lines, to download above"
+    assert "[5 lines" not in run_pages.links(run) and "List of runs" in run_pages.links(run)
 
 
 def test_a_list_in_the_folder_of_results_counts_unless_it_is_newer(paper, tmp_path, monkeypatch):
@@ -127,7 +130,7 @@ def test_a_list_in_the_folder_of_results_counts_unless_it_is_newer(paper, tmp_pa
     beside.rename(made)
     os.utime(made, (1, 1))
     run = the_run(paper, "records/many")
-    assert fact(run, "Record") == "a list of 4 lines, on this machine in `result/many/runs.csv`"
+    assert fact(run, "Record") == "a list of 5 lines, on this machine in `result/many/runs.csv`"
     assert "List of runs" not in run_pages.links(run)
     os.utime(made)
     os.utime(run.notebook, (1, 1))
@@ -151,7 +154,7 @@ def test_a_new_stamp_tells_commit_and_versions_where_there_is_no_record(paper):
               environment={"python": "3.13.1", "torch": "2.9"})
     run = the_run(paper, "runs/look")
     assert fact(run, "Code").startswith("`c0ffee`, clean")
-    assert fact(run, "Machine") == "Python 3.13.1, torch 2.9"
+    assert fact(run, "Machine") == "processor not recorded, Python 3.13.1, torch 2.9"
 
 
 def test_another_set_without_a_record_is_named_and_nothing_is_claimed(paper):
@@ -212,6 +215,56 @@ def test_parameters_and_imports_are_folded_and_what_follows_is_not(paper):
                     (run_pages.FOLDED["injected-parameters"],
                      ["injected-parameters", "hide-input"]),
                     (run_pages.FOLDED["start"], ["hide-input"]), (None, None)]
+
+
+def test_a_page_is_headed_as_the_table_of_contents_calls_it(paper):
+    file = paper.folder / "runs" / "demo.ipynb"
+    notebook = json.loads(file.read_text())
+
+    def heading(name):
+        shown = run_pages.with_header(notebook, the_run(paper), name)
+        return shown["cells"][0]["source"].partition("\n")[0]
+
+    assert heading("Demo: train") == "# Demo: train (clip_prompt)"
+    assert heading("The clip_prompt of old") == "# The clip_prompt of old"
+    assert heading("") == "# ClipPrompt: train"
+    toc = {"parts": [{"chapters": [{"file": "a", "title": "A", "sections": [
+        {"file": "a/b", "title": "B"}, {"file": "a/c"}]}]}]}
+    assert run_pages.titles(toc) == {"a": "A", "a/b": "B"}
+
+
+def test_a_kept_run_of_other_parameters_says_of_what_its_text_speaks(paper):
+    def words(name):
+        return page(paper, name)["cells"][0]["source"]
+
+    assert run_pages.DEFAULTS in words("records/many")
+    assert run_pages.DEFAULTS not in words("runs/demo")
+
+
+def shown_output(paper, output) -> dict:
+    """The last cell of a page whose notebook has one more output there."""
+    notebook = json.loads((paper.folder / "runs" / "demo.ipynb").read_text())
+    notebook["cells"][-1]["outputs"].append(output)
+    return run_pages.with_header(notebook, the_run(paper))["cells"][-1]
+
+
+@pytest.mark.parametrize(("text", "left"), [
+    ("epoch 1/40: 100%|###| 141/141 [00:21<00:00,  6.69batch/s, loss 4.739]", 1),
+    ("epoch 1/40:  50%|#  | 70/141 [00:11<00:10,  6.69batch/s]", 2), ("100% right", 2)])
+def test_finished_progress_bars_are_not_shown(paper, text, left):
+    bar = nbformat.v4.new_output("display_data", {"text/plain": text})
+    assert len(shown_output(paper, bar)["outputs"]) == left
+
+
+def test_a_record_is_folded_away_with_its_columns_in_line(paper):
+    made = parse_record(executed_book.record(), "record")
+    output = nbformat.v4.new_output("display_data", made._repr_mimebundle_() | {
+        "text/plain": "printed as it was once"})
+    cell = shown_output(paper, output)
+    assert cell["outputs"][-1]["data"]["text/plain"] == str(made)
+    assert cell["metadata"]["tags"] == ["remove-input", "hide-output"] and cell["source"]
+    assert cell["metadata"]["mystnb"]["code_prompt_show"] == \
+        f"The record's {len(made.metrics)} numbers"
 
 
 def test_the_links_lead_to_the_run_its_source_and_its_files(paper):

@@ -3,17 +3,21 @@
 - A table that is too wide scrolls inside a box that the keyboard reaches and that has a name.
 - A header cell without words heads nothing: it becomes a plain cell, and a head of such cells goes.
   One that is a formula alone is said in LaTeX.
+- A long name of code in a table may break after a part of it, and nowhere else.
 - References are items of their list.
 - A switch that opens a part of the sidebar says which part.
 - The choice of light or dark starts from what the reader's system says. The theme's own setting for
   it would leave a page without colours where no script runs.
 """
 
+import re
+
 from bs4 import BeautifulSoup
 
 BOX = "pst-scrollable-table-container"
 OLD_ROLE = "doc-biblioentry"  # withdrawn by its standard; docutils puts such entries in a list
 SIGNATURE = "sig-param"
+PART = re.compile(r"(?<=[_/.=])(?=[^\W\d_])")  # before a letter: no number breaks
 MODE = """<script>
 try {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -36,6 +40,7 @@ def accessible_body(html: str) -> str:
     soup, names = parsed(html), {}
     for table in soup.find_all("table"):
         _mend_headers(soup, table)
+        _breakable(soup, table)
         if not table.find_parent("table"):
             _name(_boxed(soup, table), _title(table), names)
     for reference in soup.find_all(role=OLD_ROLE):
@@ -60,6 +65,14 @@ def _mend_headers(soup: BeautifulSoup, table) -> None:
             cell.name = "td"
     if table.thead and not table.thead.find("th"):
         table.thead.decompose()
+
+
+def _breakable(soup: BeautifulSoup, table) -> None:
+    """Lets names of code, and heads that are one, break after their parts."""
+    for text in table.find_all(string=PART):
+        if text.find_parent(["code", "th"]) and not text.find_parent("math"):
+            first, *rest = PART.split(text)
+            text.replace_with(first, *(x for part in rest for x in (soup.new_tag("wbr"), part)))
 
 
 def _outside_math(text) -> bool:

@@ -1,7 +1,8 @@
 """The library's docstrings as they are written, plain text with `names`, for sphinx.ext.autodoc.
 
 A name in backticks becomes a link where the library documents it, else code. A class of fields
-(dataclass, pydantic) shows each with its type, default and the comment beside it, as in the source.
+(dataclass, NamedTuple, pydantic) shows each with its type, default and the comment beside it, as in
+the source.
 """
 
 import ast
@@ -13,6 +14,8 @@ import tokenize
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent
+
+from docutils import nodes
 
 LIBRARY = "replication"
 LONG = 160  # characters of a constant's source
@@ -67,13 +70,19 @@ def assigned(name: str) -> str:
 def has_fields(thing: object) -> bool:
     """Whether it is a class whose annotations are its fields."""
     return inspect.isclass(thing) and (dataclasses.is_dataclass(thing)
-                                       or hasattr(thing, "model_fields"))
+                                       or hasattr(thing, "model_fields") or is_record(thing))
+
+
+def is_record(thing: type) -> bool:
+    """Whether it is a NamedTuple."""
+    return issubclass(thing, tuple) and hasattr(thing, "_fields")
 
 
 def comments(source: str) -> dict[int, str]:
     """Comments of a source by their line."""
     tokens = tokenize.generate_tokens(StringIO(source).readline)
-    return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+    return {t.start[0]: t.string.lstrip("# ") for t in tokens
+            if t.type == tokenize.COMMENT and not t.string.startswith("# noqa")}
 
 
 def fields(thing: type) -> list[str]:
@@ -107,9 +116,23 @@ def show_signature(app, what, name, obj, options, signature, returns):
     return ("", None) if what == "class" and has_fields(obj) else None
 
 
+def skip_alias(app, what, name, obj, skip, options) -> bool | None:
+    """Leaves out what Python itself says of a NamedTuple's field, which is listed already."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field") else None
+
+
+def without_internals(app, doctree) -> None:
+    """Drops what pydantic makes of a constant's type, whose source is shown already."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if paragraph.astext().startswith("alias of ") and "FieldInfo(" in paragraph.astext():
+            paragraph.parent.remove(paragraph)
+
+
 def setup(app) -> dict:
-    """Registers both, and puts the library on the path."""
+    """Registers them, and puts the library on the path."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     app.connect("autodoc-process-docstring", show_docstring)
     app.connect("autodoc-process-signature", show_signature)
+    app.connect("autodoc-skip-member", skip_alias)
+    app.connect("doctree-read", without_internals)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

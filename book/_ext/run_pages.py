@@ -8,14 +8,20 @@ import re
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from replication import paths, run_facts
 from replication.check_pages import plain
 from replication.published import Paper, read_paper
+from replication.records import MIME, parse_record
 from replication.run_facts import Run
 
 PAGE = re.compile(r"([^/]+)/(?:runs|records)/[^/]+")
 FOLDED = {"parameters": "The parameters' cell", "injected-parameters": "The parameters given",
           "start": "Imports and the start of the run"}
+FINISHED_BAR = re.compile(r"(.*: )?100%\|.*\[.*\]\s*")
+DEFAULTS = ("*This run was given other parameters than the notebook's defaults, of which the text "
+            "below speaks; what it was given stands in the box.*\n\n")
 
 
 def links(run: Run) -> str:
@@ -50,8 +56,8 @@ def facts(run: Run) -> str:
     made = run.record.finished if run.record else \
         run.rows.finished.max() if run.rows is not None else ""
     weights = run.record.weights if run.record else None
-    told = {"Status": run_facts.status(run), "Data": run_facts.data(run),
-            "Changed": run_facts.changed(run),
+    told = {"Command": run_facts.command(run), "Status": run_facts.status(run),
+            "Data": run_facts.data(run), "Changed": run_facts.changed(run),
             "Starts from": f"{plain(weights.name)}, SHA-256 `{weights.sha256[:12]}`" if weights else
             _after(run),
             "Code": run_facts.commit(run), "Machine": plain(run_facts.machine(run)),
@@ -109,16 +115,55 @@ def _heading(page: Path) -> str:
 # --------------------------------------------------------------------------------------- the page
 
 
-def with_header(notebook: dict, run: Run) -> dict:
+def with_header(notebook: dict, run: Run, name: str = "") -> dict:
     """The notebook as its page shows it: title, introduction, contract, facts, then its cells; the
-    parameters, which the facts hold, and the imports are folded away."""
+    parameters, which the facts hold, the imports and the record are folded away.
+
+    name: what the table of contents calls the page, empty where it calls it by its own title.
+    """
     first, *rest = notebook["cells"]
     title, _, contract = "".join(first["source"]).partition("\n")
-    first = {**first, "source": f"{title}\n\n{introduction(run)}\n{contract.strip()}\n"}
+    title = f"# {_whole(name, run.paper)}" if name else title
+    other = DEFAULTS if run.notebook.parent.name == "records" and run.given else ""
+    first = {**first,
+             "source": f"{title}\n\n{introduction(run)}\n{other}{contract.strip()}\n"}
     shown = {"cell_type": "markdown", "id": "run-facts", "metadata": {}, "source": facts(run)}
     start = next((cell for cell in rest if cell["cell_type"] == "code" and not _part(cell)), None)
     cells = [_folded(cell, "start" if cell is start else _part(cell)) for cell in rest]
-    return {**notebook, "cells": [first, shown, *cells]}
+    return {**notebook, "cells": [first, shown, *(c for cell in cells for c in _shown(cell))]}
+
+
+def _whole(name: str, paper: Paper) -> str:
+    """A page's name in the table of contents, with its chapter's where that goes without saying."""
+    has_chapter = (paper.folder / "index.md").is_file()
+    return f"{name} ({paper.known_as})" if has_chapter and paper.known_as not in name else name
+
+
+def _shown(cell: dict) -> list[dict]:
+    """A cell without its finished progress bars; a record that it shows comes after it, folded
+    away, its columns in line."""
+    if not cell.get("outputs"):
+        return [cell]
+    outputs = [o for o in cell["outputs"] if not FINISHED_BAR.fullmatch(_plain_text(o))]
+    records = [o for o in outputs if MIME in o.get("data", {})]
+    left = {**cell, "outputs": [o for o in outputs if o not in records]}
+    return [left, *(_record(cell, output) for output in records)]
+
+
+def _record(cell: dict, output: dict) -> dict:
+    """A cell of its own for a record that another one shows; its source, without which there would
+    be no cell, is not shown again."""
+    record = parse_record(output["data"][MIME], "the notebook's record")
+    shown = {**output, "data": {**output["data"], "text/plain": str(record)}}
+    alone = {**cell, "id": f"{cell['id']}-record", "outputs": [shown],
+             "metadata": {"tags": ["remove-input"]}}
+    return _hidden(alone, "hide-output", f"The record's {len(record.metrics)} numbers")
+
+
+def _plain_text(output: dict) -> str:
+    """What an output shows where it has nothing but plain text; else empty."""
+    data = output.get("data", {})
+    return "".join(data["text/plain"]) if list(data) == ["text/plain"] else ""
 
 
 def _part(cell: dict) -> str:
@@ -128,11 +173,27 @@ def _part(cell: dict) -> str:
 
 def _folded(cell: dict, part: str) -> dict:
     """A cell whose source is folded away under a word for its part; as it is where it has none."""
-    if not part:
-        return cell
-    about = {"tags": [*cell["metadata"].get("tags", []), "hide-input"],
-             "mystnb": {"code_prompt_show": FOLDED[part], "code_prompt_hide": FOLDED[part]}}
+    return _hidden(cell, "hide-input", FOLDED[part]) if part else cell
+
+
+def _hidden(cell: dict, tag: str, words: str) -> dict:
+    """A cell of which a part is folded away under `words`."""
+    about = {"tags": [*cell["metadata"].get("tags", []), tag],
+             "mystnb": {"code_prompt_show": words, "code_prompt_hide": words}}
     return {**cell, "metadata": {**cell["metadata"], **about}}
+
+
+def titles(entry: dict) -> dict[str, str]:
+    """Names that a table of contents gives to pages, below an entry of it."""
+    own = {entry["file"]: entry["title"]} if {"file", "title"} <= entry.keys() else {}
+    below = (e for key in ("parts", "chapters", "sections") for e in entry.get(key, []))
+    return own | {file: name for e in below for file, name in titles(e).items()}
+
+
+@cache
+def contents(file: Path, changed: int) -> dict[str, str]:
+    """The names of a _toc.yml; `changed` tells one edit from the next."""
+    return titles(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 @cache
@@ -155,7 +216,9 @@ def read(app, docname: str, source: list[str]) -> None:
     for used in (about, run.record and run.record.path, run.list_file):
         if used:
             app.env.note_dependency(str(used))
-    source[0] = json.dumps(with_header(json.loads(source[0]), run))
+    toc = Path(app.srcdir) / "_toc.yml"
+    names = contents(toc, toc.stat().st_mtime_ns) if toc.is_file() else {}
+    source[0] = json.dumps(with_header(json.loads(source[0]), run, names.get(docname, "")))
 
 
 def setup(app) -> dict:
