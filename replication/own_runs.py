@@ -47,7 +47,7 @@ def _figure(generated: Path, name: str, runs: pd.DataFrame, names: dict[str, str
 
 def headlines(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row a run, columns `COLUMNS`: its first number in the common convention of its task, the
-    best floor, the model and the difference of the two."""
+    best floor, the model that the record names first and the difference of the two."""
     rows = []
     for own in tables.values():
         shown = own[[COMMON.get(c) == m for c, m in zip(own.convention, own.metric, strict=True)]]
@@ -60,7 +60,9 @@ def _headline(row: pd.Series) -> dict:
     values = row.iloc[list(row.index).index("convention") + 1:list(row.index).index("interval")]
     floors = {k: float(v) for k, v in values.items() if k in FLOORS}
     models = {k: float(v) for k, v in values.items() if k not in FLOORS}
-    model, trained = next(iter(models.items()), ("", float("nan")))
+    # value and interval are of one model
+    model = row.interval_of or next(iter(models), "")
+    trained = models.get(model, float("nan"))
     best = max(floors, key=floors.get, default="")
     low, high = _ends(row.interval, trained)
     return {"paper": row.paper, "run": row.run, "dataset": f"{row.dataset} {row.split}",

@@ -309,8 +309,8 @@ def _machine(found: dict) -> str:
 
 
 def own_markdown(table: pd.DataFrame, nothing: str) -> str:
-    """Runs on the built-in dataset or on a subset, one small table a group of runs. Where its
-    metrics are on several parts of the set, its head says on what each is."""
+    """Runs on the built-in dataset or on a subset, one small table a group of runs. Its head says
+    the unit, and on what each metric is where they are on several parts of the set."""
     if table.empty:
         return nothing + "\n"
     keys = ["paper", "experiment", "dataset", "split", "protocol", "device", "run"]
@@ -319,7 +319,7 @@ def own_markdown(table: pd.DataFrame, nothing: str) -> str:
         first = rows.iloc[0]
         head = (f"**{first.paper}/{first.experiment}**, {first.dataset} {first.split}, "
                 f"{first.protocol}: {_counts(rows)}; {_seeds(first)}; {first.device}; "
-                f"run {first.run}")
+                f"run {first.run}; {_unit(rows)}")
         parts.append(head + "\n\n" + _values(rows))
     return "\n\n".join(parts) + "\n"
 
@@ -433,14 +433,28 @@ def _counts(rows: pd.DataFrame) -> str:
     return ", ".join(f"{part} {counts}" for part, counts in parts.items())
 
 
+def _unit(rows: pd.DataFrame) -> str:
+    """What the numbers are, and where a small one is good."""
+    ranks = ", but median ranks, of which a lower one is better"
+    return "in percent" + (ranks if rows.metric.str.endswith("_rank").any() else "")
+
+
 def _values(rows: pd.DataFrame) -> str:
+    """Metrics down, models across; what all lines share is in the header."""
     tail = rows.columns.get_loc("interval")
     variants = [c for c in rows.columns[7:tail] if rows[c].notna().any()]
-    words = ["interval"] if rows.interval.fillna("").any() else []
-    lines = [[f"{row.metric} ({row.convention})", *(_points(row[v], ".1f") for v in variants),
-              *(row[c] if isinstance(row[c], str) else "" for c in words)]
-             for _, row in rows.iterrows()]
-    return _markdown(["metric", *variants, *words], lines)
+    given = rows[rows.interval != ""]
+    one, alike = rows.convention.nunique() == 1, given.interval_of.nunique() == 1
+    head = [f"metric ({rows.convention.iloc[0]})" if one else "metric", *variants]
+    if len(given):
+        head.append(f"interval of {given.interval_of.iloc[0]}" if alike else "interval")
+    lines = []
+    for _, row in rows.iterrows():
+        whose = f" ({row.interval_of})" if row.interval and not alike else ""
+        line = [row.metric if one else _metric(row), *(_points(row[v], ".1f") for v in variants),
+                row.interval + whose]
+        lines.append(line[:len(head)])
+    return _markdown(head, lines)
 
 
 def _status_line(table: pd.DataFrame) -> str:
