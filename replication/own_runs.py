@@ -13,6 +13,7 @@ from replication import figures, paths
 from replication.check_pages import table
 from replication.comparison import FLOORS, demo_table, subset_table
 from replication.deviations import COMMON
+from replication.effect_words import signed
 from replication.records import RunRecord
 
 KINDS: dict[str, tuple[Callable, str]] = {
@@ -86,7 +87,7 @@ def markdown(runs: pd.DataFrame, names: dict[str, str]) -> str:
     lines = [[names[r.paper], r.run, f"{r.dataset}, {r.metric}", _points(r.chance),
               f"{_points(r.floor)} ({r.floor_name})" if r.floor_name else "",
               _points(r.trained) + (f" ({r.low:.1f} to {r.high:.1f})" if pd.notna(r.low) else ""),
-              _points(r.gain, "+.1f")] for r in runs.itertuples()]
+              signed(r.gain) if pd.notna(r.gain) else ""] for r in runs.itertuples()]
     heads = ["paper", "run", "data set, metric", "chance", "best floor", "model (interval)",
              "gain"]
     return table(heads, lines, numbers=(3, 4, 5, 6))
@@ -138,5 +139,5 @@ def _title(run: str) -> str:
     return found[1] if found else Path(run.strip("`")).stem
 
 
-def _points(value: float | None, form: str = ".1f") -> str:
-    return "" if pd.isna(value) else format(value, form)
+def _points(value: float | None) -> str:
+    return "" if pd.isna(value) else f"{value:.1f}"

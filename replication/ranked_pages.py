@@ -50,7 +50,7 @@ def caption(record: RunRecord) -> str:
     kind = {"demo": "the built-in doodles", "subset": f"a sample of {record.dataset.name}"}.get(
         record.dataset.kind, record.dataset.name)
     return (f"On {kind}: queries drawn, not chosen, and what the model found first, best from the "
-            f"left. A tick and a green frame are right, a cross and a red one wrong. "
+            f"left. A tick and a green frame are right, a cross and an orange one wrong. "
             f"Run: {run_link(record)}.")
 
 

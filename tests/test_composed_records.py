@@ -116,7 +116,8 @@ def test_a_kept_list_of_composed_runs_becomes_a_table(tmp_path, convention, metr
             for seed, value in enumerate(pair)]
     pd.DataFrame(rows).to_csv(file, index=False)
     text = report.runs_markdown(file)
-    assert text.startswith(f"{metric} ({convention}), doodles val, 315 queries x 1,210 images; ")
+    assert text.startswith(f"{metric} ({convention}), in percent, doodles val, 315 queries x 1,210 "
+                           "images; ")
     assert "| no rtc | 40.0 | 0.0 | +8.0 | 2.8 |" in text
 
 
@@ -469,7 +470,8 @@ def test_the_benchmark_becomes_a_table(tmp_path, capsys, monkeypatch):
     found = json.loads((tmp_path / "a.json").read_text())
     text = report.speed_markdown([tmp_path / "a.json"])
     assert ("; 10 queries x 2,297 images x 32 vectors x 256; memory grows by " in text
-            and " MB, all products are 3 MB\n\n|  | seconds | times the product |" in text)
+            and " MB, all products are 3 MB\n\n|  | seconds | times the product, median of the "
+            "rounds' ratios |" in text)
     ranks, ratio = found["seconds"]["ranks"], found["ratio"]
     assert f"| ranks of all queries, in gallery and group | {ranks:.3g} | {ratio:.2f} |" in text
     monkeypatch.setattr("replication.paths.ROOT", tmp_path)

@@ -184,11 +184,12 @@ def test_the_demo_page_shows_the_convention_that_no_cell_names(tmp_path):
 @pytest.mark.parametrize(("rows", "told"), [
     ([row("chance", 1.0), row(value=40.0), row("doodle-clip"), rank_row("doodle-clip"),
       row("doodle-clip", 49.9, protocol=HALF), row("zero-shot", 9.0)],
-     ", doodle-clip:\n\n|  | i2t_R@1 |\n| --- | ---: |\n| zero-shot, `image_text` | 50.0 |\n"
+     ", doodle-clip, in percent:\n\n|  | i2t_R@1 |\n| --- | ---: |\n"
+     "| zero-shot, `image_text` | 50.0 |\n"
      f"| {HALF} | 49.9 |"),
     ([row("trained", 60.0, selection="test"), row("trained", 55.0, selection="last"), row(),
       row("trained", 80.0, selection="test", convention="image_text_5_folds")],
-     ":\n\n| convention | i2t_R@1 |\n| --- | ---: |\n| `image_text` | 60.0 |\n"
+     ", in percent:\n\n| convention | i2t_R@1 |\n| --- | ---: |\n| `image_text` | 60.0 |\n"
      "| `image_text_5_folds` | 80.0 |")])
 def test_the_conventions_are_the_models_where_nothing_is_trained(rows, told):
     text = report.conventions_markdown([a_run(*rows, kind="demo")])
@@ -325,9 +326,10 @@ def test_a_kept_list_of_captioned_runs_becomes_a_table(tmp_path):
             for name, pair in values.items() for seed, value in enumerate(pair)]
     pd.DataFrame(rows).to_csv(file, index=False)
     text = report.runs_markdown(file)
-    assert text.startswith("mean R@1 (image_text), doodles test, 1,008 images x 5,040 captions; "
-                           "2 seeds; cpu, torch 2.15; every run: `records/many.csv`\n")
-    assert "| turned | mean | spread over seeds | difference | its spread |\n" in text
+    assert text.startswith("mean R@1 (image_text), in percent, doodles test, 1,008 images x 5,040 "
+                           "captions; 2 seeds; differences, in points, of the means before "
+                           "rounding; cpu, torch 2.15; every run: `records/many.csv`\n")
+    assert "| what was changed | mean | spread over seeds | difference | its spread |\n" in text
     assert "| as released | 32.0 | 2.8 |  |  |" in text
     assert "| no x | 40.0 | 0.0 | +8.0 | 2.8 |" in text
     pd.DataFrame(rows).drop(columns="mean_R@1 image_text").to_csv(file, index=False)
@@ -352,7 +354,8 @@ def test_a_benchmark_of_recall_becomes_a_table(tmp_path, monkeypatch):
     assert [f.name for f in files] == ["image_text_cpu.json", "image_text_cuda.json"]
     assert report.speeds("clip_prompt") == []
     told = ("5,000 images x 25,000 captions x 512; memory grows by 53 MB, all scores are 500 MB"
-            "\n\n|  | seconds | times the product |\n| --- | ---: | ---: |\n"
+            "\n\n|  | seconds | times the product, median of the rounds' ratios |\n"
+            "| --- | ---: | ---: |\n"
             "| matrix product alone | 0.512 | 1 |\n"
             "| ranks of all queries, both ways | 0.746 | 1.41 |\n")
     assert report.speed_markdown(files) == (f"Xeon, 4 cores, torch 2.15; {told}\n"

@@ -265,7 +265,9 @@ def test_a_kept_list_of_runs_becomes_a_table(tmp_path):
               for seed, value in enumerate(values)]
     file.write_text("\n".join(lines) + "\n")
     text = report.runs_markdown(file)
-    assert "doodles 38/14, 1,008 x 336; 2 seeds; cpu" in text and "`records/many.csv`" in text
+    assert "in percent, doodles 38/14, 1,008 sketches x 336 photos; 2 seeds; " in text
+    assert "`records/many.csv`" in text
+    assert "| what was changed | mean |" in text and "of the means before rounding; cpu" in text
     assert "| as released | 12.0 | 2.8 |  |  |" in text
     assert "| no x | 20.0 | 0.0 | +8.0 | 2.8 |" in text
     both = pd.read_csv(file).assign(**{"mAP@all trec sa": [1.0, 2.0, 5.0, 5.0]})
@@ -273,6 +275,19 @@ def test_a_kept_list_of_runs_becomes_a_table(tmp_path):
     text = report.runs_markdown(file)
     assert "| its spread | sa: mean | sa: spread |" in text
     assert "| no x | 20.0 | 0.0 | +8.0 | 2.8 | 5.0 | 0.0 |" in text
+
+
+@pytest.mark.parametrize(("second", "difference"), [
+    ((9.0, 13.0), "\u22121.0"), ((11.96, 12.0), "0.0"), ((12.04, 12.0), "0.0")])
+def test_a_list_of_rankings_is_called_so_and_no_zero_has_a_sign(tmp_path, second, difference):
+    rows = [{"turned": name, "seed": seed, "Avg cirr": value, "dataset": "d", "split": "val",
+             "n_query": 5, "n_gallery": 7, "device": "cpu", "torch": "2"}
+            for name, values in {"trained (val)": (12.0, 12.0), "text-only": second}.items()
+            for seed, value in enumerate(values)]
+    pd.DataFrame(rows).to_csv(tmp_path / "many.csv", index=False)
+    text = report.runs_markdown(tmp_path / "many.csv")
+    assert "| ranking | mean | spread over seeds |" in text
+    assert text.splitlines()[-1].split(" | ")[3] == difference
 
 
 def test_a_benchmark_of_pairs_becomes_a_table(repo):
