@@ -23,8 +23,8 @@ COLUMNS = ["paper", "run", "dataset", "metric", "chance", "floor", "floor_name",
            "trained", "low", "high", "gain"]
 CAPTION = ("Filled: the model, with its 95 % bootstrap interval over the queries (of several "
            "seeds, their spread). Hollow: the best floor, that is, the best of what a model must "
-           "beat: chance, raw pixels, the untrained network, one half of the query alone. The gain "
-           "is the difference of the two, in points.")
+           "beat: chance (one random draw), raw pixels, the untrained network, one half of the "
+           "query alone. The gain is the difference of the two, in points.")
 INTERVAL = re.compile(r"([\d.]+) to ([\d.]+)|± ([\d.]+)")
 
 
@@ -106,15 +106,16 @@ def dots(runs: pd.DataFrame, names: dict[str, str], width: float) -> Figure:
     its interval."""
     metrics = list(dict.fromkeys(runs.metric))
     sizes = [(runs.metric == metric).sum() for metric in metrics]
-    height = 0.6 + 0.4 * sum(sizes) + 0.75 * len(metrics)
+    height = 0.6 + 0.4 * sum(sizes) + 1.05 * len(metrics)
     figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.1)
     axes = figure.subplots(len(metrics), squeeze=False, height_ratios=[n + 0.8 for n in sizes])
     for panel, metric in zip(axes[:, 0], metrics, strict=True):
         _panel(panel, runs[runs.metric == metric], names)
         panel.set_title(metric.replace("_", " "), loc="left")
+        panel.set_xlabel("percent")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
-    axes[-1, 0].set_xlabel("percent")
     return figure
 
 

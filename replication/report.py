@@ -440,9 +440,12 @@ def _counts(rows: pd.DataFrame) -> str:
 
 
 def _unit(rows: pd.DataFrame) -> str:
-    """What the numbers are, and where a small one is good."""
-    ranks = ", but median ranks, of which a lower one is better"
-    return "in percent" + (ranks if rows.metric.str.endswith("_rank").any() else "")
+    """What the numbers are, where a small one is good, and that chance is drawn."""
+    told = "in percent"
+    if rows.metric.str.endswith("_rank").any():
+        told += ", but median ranks, of which a lower one is better"
+    drawn = "chance" in rows and rows.chance.notna().any()
+    return told + ("; chance is one random draw" if drawn else "")
 
 
 def _values(rows: pd.DataFrame) -> str:

@@ -93,7 +93,7 @@ def test_types_of_one_record_are_one_table_in_its_order_with_their_counts():
     counts = ("dress 2,017 queries x 3,817 images, shirt 2,038 queries x 6,346 images, "
               "toptee 1,961 queries x 5,373 images, average 6,016 queries x 15,536 images")
     assert head == (f"**sprc/first**, fashioniq val, {SPLIT}: {counts}; 1 seed; cpu; run first; "
-                    "in percent")
+                    "in percent; chance is one random draw")
     assert lines[0] == "| metric (fashioniq) | chance | trained | interval of trained |"
     assert [line.split(" | ")[0] for line in lines[2:]] == [
         f"| {kind} {name}" for kind in (*TYPES, "average") for name in ("R@10", "R@50", "Avg")]

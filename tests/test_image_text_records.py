@@ -171,7 +171,8 @@ def test_each_metric_has_its_interval_and_a_rank_its_decimal():
     assert "| i2t_R@1 | 1.0 | 50.0 | 49.0 to 51.0 |" in text
     assert "| i2t_median_rank |  | 120.5 | 119.5 to 121.5 |" in text
     assert "5,000 images x 25,000 captions (24,890 different); 1 seed" in text
-    assert "in percent, but median ranks, of which a lower one is better\n" in text
+    assert ("in percent, but median ranks, of which a lower one is better; chance is one random "
+            "draw\n") in text
 
 
 def test_the_demo_page_shows_the_convention_that_no_cell_names(tmp_path):

@@ -285,6 +285,7 @@ def test_an_overview_has_one_line_a_run_and_the_best_floor():
         runs, {"clip_prompt": "P"}, "x")
     figure = own_runs.dots(runs, {"clip_prompt": "P"}, 8)
     assert [len(panel.get_yticks()) for panel in figure.axes] == [2]
+    assert [panel.get_xlabel() for panel in figure.axes] == ["percent"]
 
 
 def test_value_and_interval_are_of_the_model_that_the_record_names_first():
