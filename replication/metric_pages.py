@@ -88,8 +88,9 @@ def parting_figure(papers: dict[str, Paper], runs: list[RunRecord], metrics: tup
                    ) -> Figure:
     """Two by two panels, so that a phone can show it; or one."""
     lines = -(-len(metrics) // 2)
-    figure = Figure(figsize=(8.2 if lines > 1 else 5, lines * (0.95 + 0.31 * len(runs)) + 0.5),
+    figure = Figure(figsize=(8.2 if lines > 1 else 5, lines * (1.05 + 0.31 * len(runs)) + 0.5),
                     layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)
     axes = figure.subplots(lines, min(2, len(metrics)), sharey=True, squeeze=False)
     for axis, metric in zip(axes.flat, metrics, strict=True):
         _panel(axis, runs, metric)

@@ -24,7 +24,7 @@ COLUMNS = ["paper", "run", "dataset", "metric", "chance", "floor", "floor_name",
 CAPTION = ("Filled: the model, with its 95 % bootstrap interval over the queries (of several "
            "seeds, their spread). Hollow: the best floor, that is, the best of what a model must "
            "beat: chance (one random draw), raw pixels, the untrained network, one half of the "
-           "query alone. The gain is the difference of the two, in points.")
+           "query alone. In percent; the gain is the difference of the two, in points.")
 INTERVAL = re.compile(r"([\d.]+) to ([\d.]+)|± ([\d.]+)")
 
 

@@ -73,7 +73,7 @@ def framed(axis: plt.Axes, picture: Image.Image | np.ndarray, right: bool | None
     colour = NEUTRAL if right is None else RIGHT if right else WRONG
     mark = "" if right is None else "✓ " if right else "✗ "
     axis.imshow(picture)
-    axis.set_title(textwrap.fill(mark + title, 14), fontsize=10, color=colour, pad=3)
+    axis.set_title(textwrap.fill(mark + title, 12), fontsize=11, color=colour, pad=3)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for spine in axis.spines.values():
