@@ -34,7 +34,7 @@ def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecor
     found, folder = {name: effects(paper) for name, paper in papers.items()}, book / "_generated"
     names = {name: paper.known_as for name, paper in papers.items()}
     files, shown = figures.pair(folder, "against_code", lambda: drawn(found, names),
-                                alt_text(found, names), CAPTION)
+                                alt_text(found, names), CAPTION, narrow=True)
     pages = {"counts": counts(papers), "figure": shown, "matters": matters(papers, found),
              "table": table(papers, book)}
     return files + [paths.write_atomic(folder / f"against_code_{name}.md", text)
@@ -185,13 +185,15 @@ def drawn(found: dict[str, list[tuple[Deviation, Effect]]], names: dict[str, str
     shown = {name: sorted((e for _, e in made), key=lambda e: abs(e.mean))
              for name, made in found.items() if made}
     rows = [len(made) for made in shown.values()]
-    figure = Figure(figsize=(5.6, 0.3 * sum(rows) + 0.55 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(5.6, 0.3 * sum(rows) + 0.85 * len(rows)), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.1)
     axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False,
                            gridspec_kw={"height_ratios": [n + 1 for n in rows]})[:, 0]
     for ax, (name, made) in zip(axes, shown.items(), strict=True):
         _panel(ax, made, found[name][0][1].data)
         ax.set_title(names[name], loc="left")
-    axes[-1].set_xlabel("difference in points")
+        ax.set_xlabel("difference in points")
+        ax.tick_params(labelbottom=True)
     return figure
 
 

@@ -101,7 +101,8 @@ def speed_markdown(results: Path) -> str:
         rows = [[kind, f"{took:.2f}", f"{found['times_floor'][kind]:.2f}",
                  f"{found['files'] / took:,.0f}"]
                 for kind, took in found["seconds"].items() if kind != "prepared already"]
-        heads = ["", "seconds", "times the floor", "files a second"]
+        heads = ["", "seconds", "times the floor, median of the rounds' ratios",
+                 "files a second"]
         parts.append(f"{_machine(found)}; {found['files']:,} {what}, {found['bytes'] / 1e6:.0f} MB."
                      " The floor reads, hashes and decodes every file once, in one process.\n\n"
                      + table(heads, rows, (1, 2, 3)))

@@ -20,7 +20,7 @@ COLUMNS = ["id", "quoted", "table", "method", "variant", "dataset", "split", "pr
            "metric", "convention", "published", "reproduced", "spread", "seeds", "difference",
            "tolerance", "status", "reason", "counts", "run"]
 _OWN = ["paper", "experiment", "dataset", "split", "protocol", "metric", "convention"]
-_TAIL = ["interval", "seeds", "counts", "device", "run"]
+_TAIL = ["interval", "interval_of", "seeds", "counts", "device", "run"]
 SELECTIONS = ["unseen", "seen", "test", "dev", "val", "last"]
 # What a model must beat.
 FLOORS = ["chance", "pixels", "untrained sa", "untrained", "image-only", "text-only", "sum",
@@ -43,7 +43,10 @@ def comparison(paper: Paper, records: list[RunRecord]) -> pd.DataFrame:
 
 
 def demo_table(records: list[RunRecord]) -> pd.DataFrame:
-    """Runs on the built-in dataset: chance, pixels, untrained and trained side by side."""
+    """Runs on the built-in dataset: chance, pixels, untrained and trained side by side.
+
+    `interval` is that of the column which `interval_of` names.
+    """
     return _own_table(records, "demo")
 
 
@@ -105,8 +108,8 @@ def records_of(paper: str, book=None, kept_only: bool = False) -> list[RunRecord
 
 
 def counts_text(record: RunRecord, metric: Metric | None = None) -> str:
-    """`12,694 x 12,553, 21 classes`, or `5,000 images x 25,000 captions` where the record has words
-    and no classes; how many of the gallery differ, where some are repeated.
+    """`12,694 sketches x 12,553 photos, 21 classes`, or `5,000 images x 25,000 captions` where the
+    record names them and has no classes; how many of the gallery differ, where some are repeated.
 
     metric: one with queries or a gallery of its own, as one type of FashionIQ and the generalised
     setting have.
@@ -119,7 +122,7 @@ def counts_text(record: RunRecord, metric: Metric | None = None) -> str:
         n_gallery, of = metric.n_gallery, "query classes"
     elif d.n_gallery_unique != d.n_gallery:
         unique = f" ({d.n_gallery_unique:,} {'different' if d.gallery else 'unique'})"
-    sides = [f"{n_query:,} {d.query}".rstrip(), f"{n_gallery:,} {d.gallery}".rstrip()]
+    sides = [f"{n_query:,} {d.query or 'sketches'}", f"{n_gallery:,} {d.gallery or 'photos'}"]
     classes = "" if d.n_classes is None else f", {d.n_classes} {of}"
     return f"{' x '.join(sides)}{unique}{classes}"
 
@@ -253,27 +256,26 @@ def _group_rows(group: list[RunRecord]) -> list[dict]:
             "split": first.dataset.split}
     tail = _seen([(r, []) for r in group]) | {"device": _device(first), "seeds": len(group)}
     rows: dict[tuple, dict] = {}
-    columns: dict[tuple, list[list[Metric]]] = {}
+    columns: dict[tuple, dict[str, list[Metric]]] = {}
     for key, found in _by_metric(group).items():
         *place, column = key
         names = dict(zip(("protocol", "metric", "convention"), place, strict=True))
         row = rows.setdefault(tuple(place), head | names | tail)
         row[column] = mean(m.value for m in found)
         row["counts"] = counts_text(first, found[0])
-        columns.setdefault(tuple(place), []).append(found)
-    return [row | {"interval": _row_interval(columns[place])} for place, row in rows.items()]
+        columns.setdefault(tuple(place), {})[column] = found
+    return [row | _row_interval(columns[place]) for place, row in rows.items()]
 
 
-def _row_interval(columns: list[list[Metric]]) -> str:
-    """The interval of the first trained ranking, else of the one model that is no floor, named;
-    empty where there are several such models: the column would not say whose it is."""
-    for found in columns:
-        if not found[0].variant or found[0].variant.startswith("trained"):
-            return _interval(found, [found[0].selection])
-    models = [found for found in columns if found[0].variant not in FLOORS]
-    if len({found[0].variant for found in models}) != 1:
-        return ""
-    return _interval(models[0], [models[0][0].variant, models[0][0].selection])
+def _row_interval(columns: dict[str, list[Metric]]) -> dict[str, str]:
+    """The interval of the record's first trained ranking, else of its one model that is no floor,
+    and which column that is; empty where there are several such models."""
+    models = {name: found for name, found in columns.items() if found[0].variant not in FLOORS}
+    trained = [name for name, found in models.items()
+               if not found[0].variant or found[0].variant.startswith("trained")]
+    one = len({found[0].variant for found in models.values()}) == 1
+    name = next(iter(trained or (models if one else [])), "")
+    return {"interval": _interval(columns[name]) if name else "", "interval_of": name}
 
 
 def _device(record: RunRecord) -> str:
@@ -294,14 +296,12 @@ def _by_metric(group: list[RunRecord]) -> dict[tuple[str, ...], list[Metric]]:
     return found
 
 
-def _interval(found: list[Metric], words: list[str]) -> str:
-    """Spread over seeds, or one run's 95 % interval, and the words that say of what."""
-    told = ", ".join(filter(None, words))
-    of = f" ({told})" if told else ""
+def _interval(found: list[Metric]) -> str:
+    """Spread over seeds, or one run's 95 % interval."""
     if len(found) > 1:
-        return f"± {stdev(m.value for m in found):.1f} over seeds{of}"
+        return f"± {stdev(m.value for m in found):.1f} over seeds"
     low, high = found[0].low, found[0].high
-    return "" if low is None or high is None else f"{low:.1f} to {high:.1f}{of}"
+    return "" if low is None or high is None else f"{low:.1f} to {high:.1f}"
 
 
 def _text(value) -> str:

@@ -78,3 +78,10 @@ def all_facts(folder: Path | None = None) -> dict[str, Facts]:
     """name -> facts of every set, sorted."""
     folder = folder or paths.BOOK / "datasets"
     return {f.stem: read_facts(f.stem, folder) for f in sorted(folder.glob("*.yml"))}
+
+
+def proper_name(name: str) -> str:
+    """How texts call a set: its title, without what it was extended by; a set without facts by its
+    name."""
+    known = all_facts()
+    return known[name].title.partition(",")[0] if name in known else name

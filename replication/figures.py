@@ -15,16 +15,19 @@ from matplotlib.figure import Figure
 
 from replication import paths
 
-# What a page of the theme has: text, lines of a grid.
-THEMES = {"light": {"text": "#22313f", "grid": "#d5dae0"},
-          "dark": {"text": "#e6e9ee", "grid": "#48505a"}}
+# What a page of the theme has: text, lines of a grid; the first colour, whose blue of seaborn's is
+# hardly seen on a dark page.
+THEMES = {"light": {"text": "#22313f", "grid": "#d5dae0", "first": "#0173b2"},
+          "dark": {"text": "#e6e9ee", "grid": "#48505a", "first": "#56b4e9"}}
 
 
 def style(theme: str) -> dict[str, object]:
     """matplotlib's settings for one theme; the background is the page's own."""
     text, grid = THEMES[theme]["text"], THEMES[theme]["grid"]
+    colours = sns.color_palette("colorblind").as_hex()
+    colours[0] = THEMES[theme]["first"]
     return sns.plotting_context("notebook") | sns.axes_style("whitegrid") | {
-        "axes.prop_cycle": matplotlib.cycler(color=sns.color_palette("colorblind")),
+        "axes.prop_cycle": matplotlib.cycler(color=colours),
         "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
         "text.color": text, "axes.labelcolor": text, "axes.titlecolor": text,
         "xtick.color": text, "ytick.color": text, "xtick.labelcolor": text,
@@ -43,8 +46,8 @@ def drawn(draw: Callable[[], Figure], theme: str) -> bytes:
     return file.getvalue()
 
 
-def pair(generated: Path, name: str, draw: Callable[[], Figure], alt: str, caption: str = ""
-         ) -> tuple[list[Path], str]:
+def pair(generated: Path, name: str, draw: Callable[[], Figure], alt: str, caption: str = "",
+         narrow: bool = False) -> tuple[list[Path], str]:
     """Writes `<name>-light.svg` and `<name>-dark.svg` to the folder of generated pages: the files,
     and the markdown that shows the one that fits the reader's page. `alt` says what a reader who
     does not see the figure would miss."""
@@ -52,7 +55,7 @@ def pair(generated: Path, name: str, draw: Callable[[], Figure], alt: str, capti
     for theme in THEMES:
         files.append(paths.write_atomic(generated / f"{name}-{theme}.svg", drawn(draw, theme)))
         shown.append(image(f"{name}-{theme}.svg", alt, theme))
-    return files, figure("".join(shown), caption)
+    return files, figure("".join(shown), caption, narrow)
 
 
 def image(file: str, alt: str, theme: str = "") -> str:
@@ -61,9 +64,11 @@ def image(file: str, alt: str, theme: str = "") -> str:
     return f"```{{image}} /_generated/{file}\n:alt: {alt}\n{only}```\n"
 
 
-def figure(images: str, caption: str = "") -> str:
-    """Pictures and the line below them as one thing."""
-    return f"::::{{container}} book-figure\n{images}{caption and chr(10) + caption + chr(10)}::::\n"
+def figure(images: str, caption: str = "", narrow: bool = False) -> str:
+    """Pictures and the line below them as one thing; on a phone it scrolls but where it is
+    narrow."""
+    kind = "book-figure narrow" if narrow else "book-figure"
+    return f"::::{{container}} {kind}\n{images}{caption and chr(10) + caption + chr(10)}::::\n"
 
 
 # The colours that the drawn architectures use, and what they are on a dark page.

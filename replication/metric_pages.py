@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from replication import figures, paths
 from replication.comparison import run_link
-from replication.published import Paper
+from replication.datasets import proper_name
+from replication.published import Cell, Paper
 from replication.records import Metric, RunRecord
 
 SKETCH = ("clip_prompt", "acnet", "zse_sbir")
@@ -60,8 +61,9 @@ def trained(record: RunRecord) -> list[Metric]:
 
 def named(papers: dict[str, Paper], record: RunRecord) -> str:
     """A run in two words: the method and its data."""
-    kinds = {"demo": "doodles", "subset": f"{record.dataset.name} sample"}
-    return f"{papers[record.paper].known_as}, {kinds.get(record.dataset.kind, record.dataset.name)}"
+    name = proper_name(record.dataset.name)
+    kinds = {"demo": "doodles", "subset": f"{name} sample"}
+    return f"{papers[record.paper].known_as}, {kinds.get(record.dataset.kind, name)}"
 
 
 # -- one ranking under every convention
@@ -79,15 +81,16 @@ def parting(generated: Path, papers: dict[str, Paper], runs: list[RunRecord],
            f"{named(papers, widest[2])}.")
     return figures.pair(generated, f"metrics_{name}",
                         lambda: parting_figure(papers, runs, metrics), alt,
-                        CAPTION if metrics == METRICS else "")
+                        CAPTION if metrics == METRICS else "", narrow=len(metrics) == 1)
 
 
 def parting_figure(papers: dict[str, Paper], runs: list[RunRecord], metrics: tuple[str, ...]
                    ) -> Figure:
     """Two by two panels, so that a phone can show it; or one."""
     lines = -(-len(metrics) // 2)
-    figure = Figure(figsize=(8.2 if lines > 1 else 5, lines * (0.95 + 0.31 * len(runs)) + 0.5),
+    figure = Figure(figsize=(8.2 if lines > 1 else 5, lines * (1.05 + 0.31 * len(runs)) + 0.5),
                     layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)
     axes = figure.subplots(lines, min(2, len(metrics)), sharey=True, squeeze=False)
     for axis, metric in zip(axes.flat, metrics, strict=True):
         _panel(axis, runs, metric)
@@ -104,10 +107,11 @@ def _panel(axis, runs: list[RunRecord], metric: str) -> None:
                  if (m := values(run, metric).get(convention))]
         shown = [m for _, m in found]
         axis.errorbar([m.value for m in shown], [y + 0.13 * (place - 2) for y, _ in found],
-                      xerr=[[m.value - (m.low or m.value) for m in shown],
-                            [(m.high or m.value) - m.value for m in shown]],
+                      xerr=[[m.value - (m.value if m.low is None else m.low) for m in shown],
+                            [(m.value if m.high is None else m.high) - m.value for m in shown]],
                       fmt=marker, ms=5, capsize=2, lw=1, label=convention)
-    axis.set(title=metric, xlabel="percent", xlim=(0, None))
+    axis.set(title=metric, xlabel="percent")
+    axis.set_xlim(left=-0.03 * axis.get_xlim()[1])  # a mark at zero is whole
 
 
 def values(record: RunRecord, metric: str) -> dict[str, Metric]:
@@ -170,7 +174,7 @@ def comparable_markdown(papers: dict[str, Paper]) -> str:
     classes: dict[tuple, dict[str, dict[str, list[str]]]] = {}
     for paper in papers.values():
         for cell in paper.cells:
-            place = (cell.dataset, cell.split, cell.protocol, cell.selection,
+            place = (cell.dataset, cell.split, cell.protocol, chosen_on(cell),
                      definition(cell.metric, cell.convention))
             tables = classes.setdefault(place, {}).setdefault(cell.metric, {})
             names = tables.setdefault(paper.known_as, [])
@@ -181,10 +185,16 @@ def comparable_markdown(papers: dict[str, Paper]) -> str:
                   for metric, by in metrics.items()}
         for tables in dict.fromkeys(joined.values()):
             same = gathered([metric for metric, t in joined.items() if t == tables])
-            lines.append([f"{dataset} {split}", protocol, same, told, selection or "not stated",
-                          tables])
+            lines.append([f"{dataset} {split}", protocol, same, told, selection, tables])
     return table(["test set", "protocol", "metrics", "definition", "epoch chosen on", "tables"],
                  lines, words=6)
+
+
+def chosen_on(cell: Cell) -> str:
+    """What the reported epoch was chosen on; none where nothing was trained, as for zero-shot
+    image-text retrieval (a sketch paper's zero-shot is of unseen classes, after training)."""
+    untrained = cell.protocol.startswith("zero-shot") and cell.convention.startswith("image_text")
+    return cell.selection or ("none" if untrained else "not stated")
 
 
 def in_words(tables: list[str]) -> str:
@@ -242,12 +252,13 @@ def side_by_side(papers: dict[str, Paper], runs: list[RunRecord]) -> str:
     kind = {"demo": "built-in", "subset": "a sample"}.get(first.kind, first.kind)
     counts = "; ".join(f"{papers[r.paper].known_as}: {r.dataset.n_query:,} queries" for r in runs)
     head = (f"**{first.name} {first.split}** ({kind}), {first.n_gallery:,} photos of "
-            f"{first.n_classes} unseen classes; {counts}")
+            f"{first.n_classes} unseen classes; {counts}; in percent")
     floors = [v for v in ("chance", "pixels") if all(floor(r, v, "mAP@all") for r in runs)]
     lines = [[metric, *(f"{mean(floor(r, v, metric).value for r in runs):.1f}" for v in floors),
               *(with_interval(values(r, metric)["trec"]) for r in runs)] for metric in METRICS]
-    columns = [f"{papers[r.paper].known_as} ({run_link(r)})" for r in runs]
-    return head + "\n\n" + table(["", *floors, *columns], lines)
+    columns = [*(f"{v} (mean of the runs)" for v in floors),
+               *(f"{papers[r.paper].known_as} ({run_link(r)})" for r in runs)]
+    return head + "\n\n" + table(["", *columns], lines)
 
 
 def floor(record: RunRecord, variant: str, metric: str) -> Metric | None:

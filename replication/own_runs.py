@@ -13,6 +13,7 @@ from replication import figures, paths
 from replication.check_pages import table
 from replication.comparison import FLOORS, demo_table, subset_table
 from replication.deviations import COMMON
+from replication.effect_words import signed
 from replication.records import RunRecord
 
 KINDS: dict[str, tuple[Callable, str]] = {
@@ -22,8 +23,8 @@ COLUMNS = ["paper", "run", "dataset", "metric", "chance", "floor", "floor_name",
            "trained", "low", "high", "gain"]
 CAPTION = ("Filled: the model, with its 95 % bootstrap interval over the queries (of several "
            "seeds, their spread). Hollow: the best floor, that is, the best of what a model must "
-           "beat: chance, raw pixels, the untrained network, one half of the query alone. The gain "
-           "is the difference of the two, in points.")
+           "beat: chance (one random draw), raw pixels, the untrained network, one half of the "
+           "query alone. In percent; the gain is the difference of the two, in points.")
 INTERVAL = re.compile(r"([\d.]+) to ([\d.]+)|± ([\d.]+)")
 
 
@@ -47,7 +48,7 @@ def _figure(generated: Path, name: str, runs: pd.DataFrame, names: dict[str, str
 
 def headlines(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row a run, columns `COLUMNS`: its first number in the common convention of its task, the
-    best floor, the model and the difference of the two."""
+    best floor, the model that the record names first and the difference of the two."""
     rows = []
     for own in tables.values():
         shown = own[[COMMON.get(c) == m for c, m in zip(own.convention, own.metric, strict=True)]]
@@ -60,7 +61,9 @@ def _headline(row: pd.Series) -> dict:
     values = row.iloc[list(row.index).index("convention") + 1:list(row.index).index("interval")]
     floors = {k: float(v) for k, v in values.items() if k in FLOORS}
     models = {k: float(v) for k, v in values.items() if k not in FLOORS}
-    model, trained = next(iter(models.items()), ("", float("nan")))
+    # value and interval are of one model
+    model = row.interval_of or next(iter(models), "")
+    trained = models.get(model, float("nan"))
     best = max(floors, key=floors.get, default="")
     low, high = _ends(row.interval, trained)
     return {"paper": row.paper, "run": row.run, "dataset": f"{row.dataset} {row.split}",
@@ -84,7 +87,7 @@ def markdown(runs: pd.DataFrame, names: dict[str, str]) -> str:
     lines = [[names[r.paper], r.run, f"{r.dataset}, {r.metric}", _points(r.chance),
               f"{_points(r.floor)} ({r.floor_name})" if r.floor_name else "",
               _points(r.trained) + (f" ({r.low:.1f} to {r.high:.1f})" if pd.notna(r.low) else ""),
-              _points(r.gain, "+.1f")] for r in runs.itertuples()]
+              signed(r.gain) if pd.notna(r.gain) else ""] for r in runs.itertuples()]
     heads = ["paper", "run", "data set, metric", "chance", "best floor", "model (interval)",
              "gain"]
     return table(heads, lines, numbers=(3, 4, 5, 6))
@@ -103,15 +106,16 @@ def dots(runs: pd.DataFrame, names: dict[str, str], width: float) -> Figure:
     its interval."""
     metrics = list(dict.fromkeys(runs.metric))
     sizes = [(runs.metric == metric).sum() for metric in metrics]
-    height = 0.6 + 0.4 * sum(sizes) + 0.75 * len(metrics)
+    height = 0.6 + 0.4 * sum(sizes) + 1.05 * len(metrics)
     figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.1)
     axes = figure.subplots(len(metrics), squeeze=False, height_ratios=[n + 0.8 for n in sizes])
     for panel, metric in zip(axes[:, 0], metrics, strict=True):
         _panel(panel, runs[runs.metric == metric], names)
         panel.set_title(metric.replace("_", " "), loc="left")
+        panel.set_xlabel("percent")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
-    axes[-1, 0].set_xlabel("percent")
     return figure
 
 
@@ -136,5 +140,5 @@ def _title(run: str) -> str:
     return found[1] if found else Path(run.strip("`")).stem
 
 
-def _points(value: float | None, form: str = ".1f") -> str:
-    return "" if pd.isna(value) else format(value, form)
+def _points(value: float | None) -> str:
+    return "" if pd.isna(value) else f"{value:.1f}"

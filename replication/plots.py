@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from replication.transforms import read_image
@@ -44,31 +45,35 @@ class Picture:
 
 def curves(history: Sequence[dict[str, float]], panels: dict[str, Sequence[str]]) -> Picture:
     """One panel a title, one line a log column, against the epoch. Columns are losses, but in
-    percent where they hold '@' or begin with "val "."""
+    percent where they hold '@' or begin with "val ". Two panels a row, keys below them."""
     panels = {title: [c for c in columns if c in history[-1]] for title, columns in panels.items()}
     panels = {title: columns for title, columns in panels.items() if columns}
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False)
+    across, down = min(2, len(panels)), -(-len(panels) // 2)
+    figure, axes = plt.subplots(down, across, figsize=(4.2 * across, 3.6 * down), squeeze=False,
+                                layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12)
     epochs = [row["epoch"] for row in history]
-    for axis, (title, columns) in zip(axes[0], panels.items(), strict=True):
+    for axis in axes.flat[len(panels):]:
+        axis.set_axis_off()
+    for axis, (title, columns) in zip(axes.flat, panels.items(), strict=False):
         for column in columns:
             values = [row.get(column, np.nan) for row in history]
             axis.plot(epochs, values, marker="o", ms=3, label=column)
         percent = any("@" in c or c.startswith("val ") for c in columns)
-        axis.set(title=title, xlabel="epoch", ylabel="percent" if percent else "loss (nats)")
-        axis.legend(fontsize=8)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.tight_layout()
+        axis.set(title=title, xlabel="epoch", ylabel="percent" if percent else "loss")
+        axis.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     last = ", ".join(f"{c} {history[-1][c]:.2f}" for cs in panels.values() for c in cs)
     return _done(figure, f"Curves over {len(epochs)} epochs; at the end {last}")
 
 
 def framed(axis: plt.Axes, picture: Image.Image | np.ndarray, right: bool | None,
            title: str = "") -> None:
-    """A picture with a green frame and a tick, a red one and a cross, or grey (None)."""
+    """A picture with a green frame and a tick, an orange one and a cross, or grey (None)."""
     colour = NEUTRAL if right is None else RIGHT if right else WRONG
     mark = "" if right is None else "✓ " if right else "✗ "
     axis.imshow(picture)
-    axis.set_title(mark + title, fontsize=8, color=colour, pad=3)
+    axis.set_title(textwrap.fill(mark + title, 12), fontsize=11, color=colour, pad=3)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for spine in axis.spines.values():
@@ -82,7 +87,7 @@ def ranked(rows: Sequence[tuple[Path, str, Sequence[tuple[Path, bool | None, str
     Pictures are shown at `side` pixels; best first, from the left.
     """
     width = 1 + max(len(photos) for _, _, photos in rows)
-    figure, axes = plt.subplots(len(rows), width, figsize=(1.15 * width, 1.4 * len(rows)),
+    figure, axes = plt.subplots(len(rows), width, figsize=(1.15 * width, 1.55 * len(rows)),
                                 squeeze=False)
     for line, (query, name, photos) in zip(axes, rows, strict=True):
         framed(line[0], _small(query, side), None, f"query: {name or 'own picture'}")
@@ -180,10 +185,10 @@ def matches(rows: Sequence, titles: Sequence[str], k: int = 8) -> Picture:
             _lit(axis, picture, weight)
         _joined(line[2], pair, k)
         line[3].imshow(pair.synthesis())
-        line[0].set_title(title, fontsize=8, loc="left", pad=3)
+        line[0].set_title(title, fontsize=9, loc="left", pad=3)
     for axis, name in zip(axes[0, 1:], ("attention", "correspondences", "made of the photo"),
                           strict=True):
-        axis.set_title(name, fontsize=8, pad=3)
+        axis.set_title(name, fontsize=9, pad=3)
     return _done(figure, f"A row a pair ({'; '.join(titles)}): attention in sketch and photo, "
                          f"the {k} strongest correspondences as lines, the sketch made of photo "
                          "patches", "jpeg")
@@ -217,15 +222,18 @@ def _joined(axis: plt.Axes, pair, k: int) -> None:
 
 def differences(table: pd.DataFrame, metric: str = "mAP@all") -> Picture:
     """A dot a choice: its difference to the first row, in points, with the spread over seeds of
-    the two as a line. `table` as `switches.run_all` returns it."""
+    the two as a bar. `table` as `switches.run_all` returns it."""
     rows = table.iloc[1:][::-1]
     base = table["spread"].fillna(0).iloc[0]
-    figure, axis = plt.subplots(figsize=(7.2, 0.6 + 0.32 * len(rows)))
+    figure, axis = plt.subplots(figsize=(7.2, 0.8 + 0.32 * len(rows)))
     spread = np.hypot(rows["spread"].fillna(0), base)
     axis.errorbar(rows["difference"], range(len(rows)), xerr=spread, fmt="o", capsize=3)
     axis.axvline(0, color=NEUTRAL, linewidth=1)
     axis.set_yticks(range(len(rows)), rows.index)
-    axis.set_xlabel(f"difference in {metric} to {table.index[0]} (points)")
+    axis.set_ylim(-0.6, len(rows) - 0.4)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=4))  # five ticks at most
+    axis.set_xlabel(f"difference in {metric} from '{table.index[0]}', points\n"
+                    "bars: spread over seeds")
     figure.tight_layout()
     told = ", ".join(f"{name} {row['difference']:+.1f}" for name, row in rows[::-1].iterrows())
     return _done(figure, f"Differences to {table.index[0]}, in points: {told}")
@@ -261,7 +269,7 @@ def _asked(axis: plt.Axes, query: str | Path, side: int) -> None:
         framed(axis, _small(query, side), None, "query")
         return
     axis.set_axis_off()
-    axis.text(0, 0.5, textwrap.fill(query, 22), fontsize=9, va="center", transform=axis.transAxes)
+    axis.text(0, 0.5, textwrap.fill(query, 20), fontsize=10, va="center", transform=axis.transAxes)
 
 
 def _sentences(axis: plt.Axes, found: Sequence[tuple[str, bool | None, float]]) -> None:
@@ -270,8 +278,8 @@ def _sentences(axis: plt.Axes, found: Sequence[tuple[str, bool | None, float]]) 
     for place, (text, right, score) in enumerate(found):
         colour = NEUTRAL if right is None else RIGHT if right else WRONG
         mark = {True: "✓", False: "✗", None: " "}[right]
-        shown = textwrap.shorten(text, 96, placeholder=" ...")
-        axis.text(0, 1 - step * (place + 0.5), f"{mark} {score:.2f}  {shown}", fontsize=8.5,
+        shown = textwrap.shorten(text, 84, placeholder=" ...")
+        axis.text(0, 1 - step * (place + 0.5), f"{mark} {score:.2f}  {shown}", fontsize=10,
                   color=colour, va="center", transform=axis.transAxes)
 
 
@@ -285,8 +293,8 @@ def composed(shown: Sequence[tuple[np.ndarray, str, Sequence[tuple[np.ndarray, b
     """
     most = max(len(found) for _, _, found, _ in shown)
     figure, axes = plt.subplots(len(shown), 2 + most, squeeze=False,
-                                figsize=(1.15 * (most + 1) + 1.9, 1.4 * len(shown)),
-                                width_ratios=[1.15, 1.9] + [1.15] * most)
+                                figsize=(1.15 * (most + 1) + 2.3, 1.55 * len(shown)),
+                                width_ratios=[1.15, 2.3] + [1.15] * most)
     for line, (reference, text, found, caption) in zip(axes, shown, strict=True):
         framed(line[0], reference, None, "reference")
         _worded(line[1], text, caption)
@@ -314,15 +322,15 @@ def _place(found: Sequence[tuple[np.ndarray, bool | None]]) -> str:
 def _worded(axis: plt.Axes, text: str, caption: str) -> None:
     """A text over its caption, in the axis's middle."""
     axis.set_axis_off()
-    lines = textwrap.fill(textwrap.shorten(text, 150, placeholder=" ..."), 24)
-    place = {"fontsize": 8.5, "transform": axis.transAxes, "parse_math": False}
+    lines = textwrap.fill(textwrap.shorten(text, 130, placeholder=" ..."), 26)
+    place = {"fontsize": 10, "transform": axis.transAxes, "parse_math": False}
     if not caption:
         axis.text(0, 0.5, lines, va="center", **place)
         return
     # the caption's own height, in points, keeps it clear of the text's last line
     body = axis.text(0, 0.56, lines, va="center", **place)
     axis.annotate(caption, (0, 0), xycoords=body, xytext=(0, -3), textcoords="offset points",
-                  fontsize=8, va="top", color=NEUTRAL, annotation_clip=False)
+                  fontsize=9, va="top", color=NEUTRAL, annotation_clip=False)
 
 
 def recalls(rows: Sequence) -> Picture:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from replication import figures, paths
 from replication.comparison import run_link
+from replication.datasets import proper_name
 from replication.published import Paper
 from replication.records import RunRecord
 
@@ -47,10 +48,11 @@ def ranked(generated: Path, name: str, records: list[RunRecord]) -> list[Path]:
 
 def caption(record: RunRecord) -> str:
     """What the picture is of, and the run that made it."""
-    kind = {"demo": "the built-in doodles", "subset": f"a sample of {record.dataset.name}"}.get(
-        record.dataset.kind, record.dataset.name)
+    name = proper_name(record.dataset.name)
+    kind = {"demo": "the built-in doodles", "subset": f"a sample of {name}"}.get(
+        record.dataset.kind, name)
     return (f"On {kind}: queries drawn, not chosen, and what the model found first, best from the "
-            f"left. A tick and a green frame are right, a cross and a red one wrong. "
+            f"left. A tick and a green frame are right, a cross and an orange one wrong. "
             f"Run: {run_link(record)}.")
 
 

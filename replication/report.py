@@ -41,6 +41,8 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 # The benchmarks whose results a chapter shows.
 BENCHMARKS = {"clip_retrieval": ("image_text",), "sprc": ("sprc_training", "composed_rank"),
               "zse_sbir": ("zse_pairs",)}
+# What is timed in turns is compared round by round, so ratios are not those of the columns.
+ROUNDS = ", median of the rounds' ratios"
 CHANGED = "Made by `python -m replication report`."
 
 
@@ -139,8 +141,8 @@ def conventions_markdown(records: list[RunRecord]) -> str:
             continue
         model = "" if found[0].variant == "trained" else f", {found[0].variant or 'result'}"
         table = _protocols(record, found) if _turned(found) else _conventions(found)
-        parts.append(f"{record.paper}/{record.experiment}, run {run_link(record)}{model}:\n\n"
-                     + table)
+        parts.append(f"{record.paper}/{record.experiment}, run {run_link(record)}{model}, in "
+                     f"percent:\n\n{table}")
     return "\n\n".join(parts or ["No demo run yet."]) + "\n"
 
 
@@ -208,7 +210,8 @@ def runs_markdown(file: Path) -> str:
     grouped = runs.groupby("turned", sort=False)
     values = grouped[main].agg(["mean", "std", "count"])
     base = values.iloc[0]
-    lines = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}", f"{v['mean'] - base['mean']:+.1f}",
+    lines = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}",
+              effect_words.signed(v["mean"] - base["mean"]),
               f"{(v['std'] ** 2 + base['std'] ** 2) ** 0.5:.1f}"] for name, v in values.iterrows()]
     lines[0][3:] = ["", ""]
     others = [c for c in runs.columns if c.startswith(f"{main} ")]  # of another ranking
@@ -219,14 +222,16 @@ def runs_markdown(file: Path) -> str:
     first = runs.iloc[0]
     of, counts = "", "{:,} queries x {:,} images"
     if convention == "trec":
-        of, counts = " on the unseen classes", "{:,} x {:,}"
+        of, counts = " on the unseen classes", "{:,} sketches x {:,} photos"
     if convention == "image_text":
         counts = "{:,} images x {:,} captions"
-    head = (f"{COMMON[convention].replace('_', ' ')} ({convention}){of}, {first.dataset} "
-            f"{first.split}, {counts.format(first.n_query, first.n_gallery)}; "
-            f"{int(base['count'])} seeds; {first.device}, torch {first.torch}; every run: "
-            f"`records/{file.name}`")
-    columns = ["turned", "mean", "spread over seeds", "difference", "its spread"]
+    head = (f"{COMMON[convention].replace('_', ' ')} ({convention}){of}, in percent, "
+            f"{first.dataset} {first.split}, {counts.format(first.n_query, first.n_gallery)}; "
+            f"{int(base['count'])} seeds; differences, in points, of the means before rounding; "
+            f"{first.device}, torch {first.torch}; every run: `records/{file.name}`")
+    rankings = all(name in FLOORS or name.startswith("trained") for name in values.index)
+    columns = ["ranking" if rankings else "what was changed", "mean", "spread over seeds",
+               "difference", "its spread"]
     for name in (c.removeprefix(f"{main} ") for c in others):
         columns += [f"{name}: mean", f"{name}: spread"]
     return f"{head}\n\n{_markdown(columns, lines)}\n"
@@ -265,7 +270,7 @@ def _pair_speed(found: dict) -> str:
               f"{found['hours_for_sketchy_25'][k]:,.0f}"] for k, told in names.items()]
     return (f"{_machine(found)}; {found['sketches']} x {found['photos']} pairs; the arithmetic "
             f"that is saved allows {found['arithmetic_allows']:.2f} times\n\n" + _markdown(
-                ["", "pairs a second", "times plain", "largest difference",
+                ["", "pairs a second", f"times plain{ROUNDS}", "largest difference",
                  "hours for Sketchy 100/25"], lines))
 
 
@@ -281,7 +286,7 @@ def _rank_speed(found: dict) -> str:
     return (f"{_machine(found)}; {sides} x {found['dim']}; memory grows by "
             f"{1000 * found['grown_gb']:,.0f} MB, all {key} are "
             f"{1000 * found[f'all_{key}_gb']:,.0f} MB\n\n"
-            + _markdown(["", "seconds", "times the product"], lines))
+            + _markdown(["", "seconds", f"times the product{ROUNDS}"], lines))
 
 
 def _frozen_speed(found: dict) -> str:
@@ -298,7 +303,8 @@ def _frozen_speed(found: dict) -> str:
             f"{found['trained_parameters'] / 1e6:,.0f} million learn; this encoder takes "
             f"{epoch['stored, once'] / 60:,.0f} minutes for CIRR's training pictures once, "
             f"{epoch['in the loop, every epoch'] / 60:,.0f} minutes in every epoch\n\n"
-            + _markdown(["", "seconds a step", "triplets a second", "times as many"], lines))
+            + _markdown(["", "seconds a step", "triplets a second", f"times as many{ROUNDS}"],
+                        lines))
 
 
 def _machine(found: dict) -> str:
@@ -309,8 +315,8 @@ def _machine(found: dict) -> str:
 
 
 def own_markdown(table: pd.DataFrame, nothing: str) -> str:
-    """Runs on the built-in dataset or on a subset, one small table a group of runs. Where its
-    metrics are on several parts of the set, its head says on what each is."""
+    """Runs on the built-in dataset or on a subset, one small table a group of runs. Its head says
+    the unit, and on what each metric is where they are on several parts of the set."""
     if table.empty:
         return nothing + "\n"
     keys = ["paper", "experiment", "dataset", "split", "protocol", "device", "run"]
@@ -319,7 +325,7 @@ def own_markdown(table: pd.DataFrame, nothing: str) -> str:
         first = rows.iloc[0]
         head = (f"**{first.paper}/{first.experiment}**, {first.dataset} {first.split}, "
                 f"{first.protocol}: {_counts(rows)}; {_seeds(first)}; {first.device}; "
-                f"run {first.run}")
+                f"run {first.run}; {_unit(rows)}")
         parts.append(head + "\n\n" + _values(rows))
     return "\n\n".join(parts) + "\n"
 
@@ -433,14 +439,31 @@ def _counts(rows: pd.DataFrame) -> str:
     return ", ".join(f"{part} {counts}" for part, counts in parts.items())
 
 
+def _unit(rows: pd.DataFrame) -> str:
+    """What the numbers are, where a small one is good, and that chance is drawn."""
+    told = "in percent"
+    if rows.metric.str.endswith("_rank").any():
+        told += ", but median ranks, of which a lower one is better"
+    drawn = "chance" in rows and rows.chance.notna().any()
+    return told + ("; chance is one random draw" if drawn else "")
+
+
 def _values(rows: pd.DataFrame) -> str:
+    """Metrics down, models across; what all lines share is in the header."""
     tail = rows.columns.get_loc("interval")
     variants = [c for c in rows.columns[7:tail] if rows[c].notna().any()]
-    words = ["interval"] if rows.interval.fillna("").any() else []
-    lines = [[f"{row.metric} ({row.convention})", *(_points(row[v], ".1f") for v in variants),
-              *(row[c] if isinstance(row[c], str) else "" for c in words)]
-             for _, row in rows.iterrows()]
-    return _markdown(["metric", *variants, *words], lines)
+    given = rows[rows.interval != ""]
+    one, alike = rows.convention.nunique() == 1, given.interval_of.nunique() == 1
+    head = [f"metric ({rows.convention.iloc[0]})" if one else "metric", *variants]
+    if len(given):
+        head.append(f"interval of {given.interval_of.iloc[0]}" if alike else "interval")
+    lines = []
+    for _, row in rows.iterrows():
+        whose = f" ({row.interval_of})" if row.interval and not alike else ""
+        line = [row.metric if one else _metric(row), *(_points(row[v], ".1f") for v in variants),
+                row.interval + whose]
+        lines.append(line[:len(head)])
+    return _markdown(head, lines)
 
 
 def _status_line(table: pd.DataFrame) -> str:

@@ -42,7 +42,7 @@ def write(book: Path, papers: dict[str, Paper], records: dict[str, list[RunRecor
     written = own_runs.write(book, names, records)
     if len(cells):
         files, shown = figures.pair(generated, "state", lambda: state_bars(cells, names),
-                                    state_alt(cells, names))
+                                    state_alt(cells, names), narrow=True)
         written, texts = written + files, texts | {"state_figure.md": shown}
     picture = last_picture(book / RANKED)
     if picture:

@@ -76,8 +76,14 @@ def run_all(paper: ModuleType, given: dict, switches: dict[str, dict], n_seeds: 
     table = pd.DataFrame({name: {"mean": pd.Series(v).mean(), "spread": pd.Series(v).std(ddof=1)}
                           for name, v in values.items()}).T
     table["difference"] = table["mean"] - table.loc[base, "mean"]
-    table["seeds"] = [", ".join(f"{v:.1f}" for v in values[name]) for name in table.index]
-    return table.round({"mean": 1, "spread": 1, "difference": 1}).rename_axis("turned")
+    table = table.round(1) + 0.0  # no minus before a zero
+    table["value by seed"] = [", ".join(f"{v:.1f}" for v in values[name]) for name in table.index]
+    return table.rename_axis("what was changed")
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as a page shows it: a dash where one seed has no spread."""
+    return table.astype(object).where(table.notna(), "\u2013")
 
 
 def resolved(turned: dict[str, Any], given: dict, config: type) -> dict[str, Any]:

@@ -61,6 +61,22 @@ def test_long_names_in_a_table_break_after_their_parts_and_numbers_do_not():
     assert "<p><code>a_b</code></p>" in html
 
 
+def test_pictures_of_a_figure_scroll_above_its_caption():
+    pictures = '<img class="only-light" src="a"/><img class="only-dark" src="b"/>'
+    soup = tables(f'<h2>Method</h2><div class="book-figure docutils">{pictures}<p>Words.</p></div>'
+                  f'<div class="book-figure"><img src="c"/></div>')
+    first, second = soup.select(".figure-box")
+    assert [img["src"] for img in first.find_all("img")] == ["a", "b"]
+    assert first.p is None and first.find_next_sibling("p").text == "Words."
+    assert (first["tabindex"], first["role"]) == ("0", "region")
+    assert (first["aria-label"], second["aria-label"]) == ("Figure: Method", "Figure: Method (2)")
+
+
+def test_a_narrow_figure_needs_no_box():
+    html = '<div class="book-figure narrow"><img src="a"/></div>'
+    assert tables(html).select(".figure-box") == []
+
+
 def test_header_cell_without_words_is_a_plain_cell():
     soup = tables(table(["a", 1], head=(" ", "value")))
     assert [cell.name for cell in soup.thead.tr.find_all(True)] == ["td", "th"]

@@ -62,9 +62,9 @@ def test_a_row_on_a_part_of_the_set_has_its_own_counts(own, text):
 def test_query_classes_are_of_sketch_papers():
     of = {"query": "", "gallery": "", "n_classes": 21}
     assert counts_text(a_run(row(), dataset=of), Metric(**row(n_gallery=500))) == (
-        "4,181 x 500, 21 query classes")
+        "4,181 sketches x 500 photos, 21 query classes")
     assert counts_text(a_run(row(), dataset=of), Metric(**row(n_query=500))) == (
-        "500 x 2,297, 21 classes")
+        "500 sketches x 2,297 photos, 21 classes")
 
 
 # --------------------------------------------------------------------------------- own tables
@@ -75,7 +75,7 @@ def test_baselines_stand_between_chance_and_the_trained():
     rows = [row(variant=v, selection=s) for v in variants
             for s in (("last", "val") if v == "trained" else ("",))]
     table = report.demo_table([a_run(*rows, kind="demo")])
-    assert list(table.columns[7:-5]) == ["chance", "untrained", "image-only", "text-only", "sum",
+    assert list(table.columns[7:-6]) == ["chance", "untrained", "image-only", "text-only", "sum",
                                          "trained (val)", "trained (last)"]
 
 
@@ -92,18 +92,19 @@ def test_types_of_one_record_are_one_table_in_its_order_with_their_counts():
     head, _, *lines = text.splitlines()
     counts = ("dress 2,017 queries x 3,817 images, shirt 2,038 queries x 6,346 images, "
               "toptee 1,961 queries x 5,373 images, average 6,016 queries x 15,536 images")
-    assert head == f"**sprc/first**, fashioniq val, {SPLIT}: {counts}; 1 seed; cpu; run first"
-    assert lines[0] == "| metric | chance | trained | interval |"
-    assert [line.split(" (")[0] for line in lines[2:]] == [
+    assert head == (f"**sprc/first**, fashioniq val, {SPLIT}: {counts}; 1 seed; cpu; run first; "
+                    "in percent; chance is one random draw")
+    assert lines[0] == "| metric (fashioniq) | chance | trained | interval of trained |"
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
         f"| {kind} {name}" for kind in (*TYPES, "average") for name in ("R@10", "R@50", "Avg")]
-    assert lines[2] == "| dress R@10 (fashioniq) | 5.0 | 60.0 | 59.0 to 61.0 |"
+    assert lines[2] == "| dress R@10 | 5.0 | 60.0 | 59.0 to 61.0 |"
     assert lines[-1].endswith("| 8.0 | 63.0 | 62.0 to 64.0 |")
 
 
 def test_one_part_keeps_its_counts_in_the_head():
     text = report.own_markdown(report.demo_table([a_run(row(), row("R@5"), kind="demo")]), "")
     assert "cirr val, rc2: 4,181 queries x 2,297 images; 1 seed" in text
-    assert "| metric | trained | interval |\n" in text
+    assert "| metric (cirr) | trained | interval of trained |\n" in text
 
 
 @pytest.mark.parametrize(("convention", "metric"), [("cirr", "Avg"), ("fashioniq", "average Avg")])
@@ -115,7 +116,8 @@ def test_a_kept_list_of_composed_runs_becomes_a_table(tmp_path, convention, metr
             for seed, value in enumerate(pair)]
     pd.DataFrame(rows).to_csv(file, index=False)
     text = report.runs_markdown(file)
-    assert text.startswith(f"{metric} ({convention}), doodles val, 315 queries x 1,210 images; ")
+    assert text.startswith(f"{metric} ({convention}), in percent, doodles val, 315 queries x 1,210 "
+                           "images; ")
     assert "| no rtc | 40.0 | 0.0 | +8.0 | 2.8 |" in text
 
 
@@ -468,7 +470,8 @@ def test_the_benchmark_becomes_a_table(tmp_path, capsys, monkeypatch):
     found = json.loads((tmp_path / "a.json").read_text())
     text = report.speed_markdown([tmp_path / "a.json"])
     assert ("; 10 queries x 2,297 images x 32 vectors x 256; memory grows by " in text
-            and " MB, all products are 3 MB\n\n|  | seconds | times the product |" in text)
+            and " MB, all products are 3 MB\n\n|  | seconds | times the product, median of the "
+            "rounds' ratios |" in text)
     ranks, ratio = found["seconds"]["ranks"], found["ratio"]
     assert f"| ranks of all queries, in gallery and group | {ranks:.3g} | {ratio:.2f} |" in text
     monkeypatch.setattr("replication.paths.ROOT", tmp_path)

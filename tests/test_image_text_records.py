@@ -64,8 +64,9 @@ def judged(tmp_path):
     ({}, "5,000 images x 25,000 captions (24,890 different)"),
     ({"n_gallery_unique": 25000}, "5,000 images x 25,000 captions"),
     ({"n_classes": 80}, "5,000 images x 25,000 captions (24,890 different), 80 classes"),
-    ({"query": "", "gallery": ""}, "5,000 x 25,000 (24,890 unique)"),
-    ({"query": "", "gallery": "", "n_classes": 21}, "5,000 x 25,000 (24,890 unique), 21 classes")])
+    ({"query": "", "gallery": ""}, "5,000 sketches x 25,000 photos (24,890 unique)"),
+    ({"query": "", "gallery": "", "n_classes": 21},
+     "5,000 sketches x 25,000 photos (24,890 unique), 21 classes")])
 def test_words_follow_the_numbers_and_no_classes_are_no_words(dataset, text):
     assert counts_text(a_run(row(), dataset=dataset)) == text
 
@@ -74,7 +75,7 @@ def test_a_metrics_own_gallery_has_the_words_too():
     metric = Metric(**row(n_gallery=500))
     assert counts_text(a_run(row()), metric) == "5,000 images x 500 captions"
     sketches = a_run(row(), dataset={"query": "", "gallery": "", "n_classes": 21})
-    assert counts_text(sketches, metric) == "5,000 x 500, 21 query classes"
+    assert counts_text(sketches, metric) == "5,000 sketches x 500 photos, 21 query classes"
 
 
 # --------------------------------------------------------------------- beside published numbers
@@ -137,33 +138,41 @@ def test_floors_stand_first_and_selections_in_order():
     table = own(*rows, row("zero-shot"), row("untrained"), row("chance"), row("other"))
     columns = ["chance", "untrained", "zero-shot", "trained (unseen)", "trained (test)",
                "trained (dev)", "trained (last)", "other"]
-    assert list(table.columns[7:-5]) == columns
+    assert list(table.columns[7:-6]) == columns
 
 
-@pytest.mark.parametrize(("rows", "interval"), [
-    ([row()], "49.0 to 51.0 (RN50)"),
-    ([row("chance", 1.0), row("untrained", 2.0), row("doodle-clip")], "49.0 to 51.0 (doodle-clip)"),
-    ([row(selection="dev")], "49.0 to 51.0 (RN50, dev)"),
-    ([row(low=None)], ""),
-    ([row(), row("ViT-B/32")], ""),
-    ([row(), row("ViT-B/32"), row("trained", 60.0, selection="last")], "59.0 to 61.0 (last)"),
-    ([row("zero-shot"), row("trained", 60.0)], "59.0 to 61.0"),
-    ([row(), row("", 70.0)], "69.0 to 71.0"),
-    ([row("zero-shot"), row("pixels"), row("untrained sa")], "")])
-def test_the_interval_is_the_models_and_says_whose(rows, interval):
-    assert own(*rows).interval[0] == interval
+@pytest.mark.parametrize(("rows", "interval", "of"), [
+    ([row()], "49.0 to 51.0", "RN50"),
+    ([row("chance", 1.0), row("untrained", 2.0), row("doodle-clip")], "49.0 to 51.0",
+     "doodle-clip"),
+    ([row(selection="dev")], "49.0 to 51.0", "RN50 (dev)"),
+    ([row(low=None)], "", "RN50"),
+    ([row(), row("ViT-B/32")], "", ""),
+    ([row(), row("ViT-B/32"), row("trained", 60.0, selection="last")], "59.0 to 61.0",
+     "trained (last)"),
+    ([row("zero-shot"), row("trained", 60.0)], "59.0 to 61.0", "trained"),
+    ([row("trained", 60.0, selection="last"), row("trained", 70.0, selection="test")],
+     "59.0 to 61.0", "trained (last)"),
+    ([row(), row("", 70.0)], "69.0 to 71.0", "result"),
+    ([row("zero-shot"), row("pixels"), row("untrained sa")], "", "")])
+def test_the_interval_is_the_models_and_says_whose(rows, interval, of):
+    assert tuple(own(*rows).loc[0, ["interval", "interval_of"]]) == (interval, of)
 
 
 def test_the_spread_over_seeds_names_the_model_too():
     records = [a_run(row(value=v), kind="demo", seed=seed) for seed, v in ((1, 50.0), (2, 52.0))]
-    assert own(records=records).interval[0] == "± 1.4 over seeds (RN50)"
+    found = own(records=records).iloc[0]
+    assert (found.interval, found.interval_of) == ("± 1.4 over seeds", "RN50")
 
 
 def test_each_metric_has_its_interval_and_a_rank_its_decimal():
     text = report.own_markdown(own(row(), row("chance", 1.0), rank_row()), "")
-    assert "| i2t_R@1 (image_text) | 1.0 | 50.0 | 49.0 to 51.0 (RN50) |" in text
-    assert "| i2t_median_rank (image_text) |  | 120.5 | 119.5 to 121.5 (RN50) |" in text
+    assert "| metric (image_text) | chance | RN50 | interval of RN50 |" in text
+    assert "| i2t_R@1 | 1.0 | 50.0 | 49.0 to 51.0 |" in text
+    assert "| i2t_median_rank |  | 120.5 | 119.5 to 121.5 |" in text
     assert "5,000 images x 25,000 captions (24,890 different); 1 seed" in text
+    assert ("in percent, but median ranks, of which a lower one is better; chance is one random "
+            "draw\n") in text
 
 
 def test_the_demo_page_shows_the_convention_that_no_cell_names(tmp_path):
@@ -176,11 +185,12 @@ def test_the_demo_page_shows_the_convention_that_no_cell_names(tmp_path):
 @pytest.mark.parametrize(("rows", "told"), [
     ([row("chance", 1.0), row(value=40.0), row("doodle-clip"), rank_row("doodle-clip"),
       row("doodle-clip", 49.9, protocol=HALF), row("zero-shot", 9.0)],
-     ", doodle-clip:\n\n|  | i2t_R@1 |\n| --- | ---: |\n| zero-shot, `image_text` | 50.0 |\n"
+     ", doodle-clip, in percent:\n\n|  | i2t_R@1 |\n| --- | ---: |\n"
+     "| zero-shot, `image_text` | 50.0 |\n"
      f"| {HALF} | 49.9 |"),
     ([row("trained", 60.0, selection="test"), row("trained", 55.0, selection="last"), row(),
       row("trained", 80.0, selection="test", convention="image_text_5_folds")],
-     ":\n\n| convention | i2t_R@1 |\n| --- | ---: |\n| `image_text` | 60.0 |\n"
+     ", in percent:\n\n| convention | i2t_R@1 |\n| --- | ---: |\n| `image_text` | 60.0 |\n"
      "| `image_text_5_folds` | 80.0 |")])
 def test_the_conventions_are_the_models_where_nothing_is_trained(rows, told):
     text = report.conventions_markdown([a_run(*rows, kind="demo")])
@@ -317,9 +327,10 @@ def test_a_kept_list_of_captioned_runs_becomes_a_table(tmp_path):
             for name, pair in values.items() for seed, value in enumerate(pair)]
     pd.DataFrame(rows).to_csv(file, index=False)
     text = report.runs_markdown(file)
-    assert text.startswith("mean R@1 (image_text), doodles test, 1,008 images x 5,040 captions; "
-                           "2 seeds; cpu, torch 2.15; every run: `records/many.csv`\n")
-    assert "| turned | mean | spread over seeds | difference | its spread |\n" in text
+    assert text.startswith("mean R@1 (image_text), in percent, doodles test, 1,008 images x 5,040 "
+                           "captions; 2 seeds; differences, in points, of the means before "
+                           "rounding; cpu, torch 2.15; every run: `records/many.csv`\n")
+    assert "| what was changed | mean | spread over seeds | difference | its spread |\n" in text
     assert "| as released | 32.0 | 2.8 |  |  |" in text
     assert "| no x | 40.0 | 0.0 | +8.0 | 2.8 |" in text
     pd.DataFrame(rows).drop(columns="mean_R@1 image_text").to_csv(file, index=False)
@@ -344,7 +355,8 @@ def test_a_benchmark_of_recall_becomes_a_table(tmp_path, monkeypatch):
     assert [f.name for f in files] == ["image_text_cpu.json", "image_text_cuda.json"]
     assert report.speeds("clip_prompt") == []
     told = ("5,000 images x 25,000 captions x 512; memory grows by 53 MB, all scores are 500 MB"
-            "\n\n|  | seconds | times the product |\n| --- | ---: | ---: |\n"
+            "\n\n|  | seconds | times the product, median of the rounds' ratios |\n"
+            "| --- | ---: | ---: |\n"
             "| matrix product alone | 0.512 | 1 |\n"
             "| ranks of all queries, both ways | 0.746 | 1.41 |\n")
     assert report.speed_markdown(files) == (f"Xeon, 4 cores, torch 2.15; {told}\n"

@@ -9,7 +9,7 @@ from test_records import a_record
 
 from replication import metric_pages, paths
 from replication.metrics import CONVENTIONS, positive_ranks
-from replication.published import read_papers
+from replication.published import Cell, read_papers
 from replication.records import parse_record
 
 SCORES = [0.9, 0.7, 0.4, 0.1, -0.2]
@@ -77,6 +77,18 @@ def test_definition_names_what_is_not_known():
     assert metric_pages.definition("mAP@200", "acnet") == "divided by min(k, P), interpolated"
 
 
+@pytest.mark.parametrize(("given", "told"), [
+    ({"protocol": "zero-shot", "convention": "image_text"}, "none"),
+    ({"protocol": "zero-shot, captions cleaned", "convention": "image_text"}, "none"),
+    ({"protocol": "fine-tuned", "convention": "image_text"}, "not stated"),
+    ({"protocol": "fine-tuned", "convention": "image_text", "selection": "test"}, "test"),
+    ({"protocol": "zero-shot", "convention": "trec"}, "not stated")])
+def test_an_epoch_is_chosen_only_where_something_is_trained(given, told):
+    cell = {"id": "x", "table": "t", "method": "m", "dataset": "d", "split": "s", "metric": "m",
+            "value": 1.0, "grade": "A", "source": "s"}
+    assert metric_pages.chosen_on(Cell(**cell, **given)) == told
+
+
 def test_a_perfect_ranking_gets_what_is_told():
     for positives in (4, 50):
         relevance = torch.zeros(1, 60, dtype=torch.bool)
@@ -120,7 +132,7 @@ def test_every_published_cell_is_in_one_class():
             found = [r for r in rows if r[0].strip("| ") == f"{cell.dataset} {cell.split}"
                      and r[1] == cell.protocol and cell.metric in spread_out(r[2])
                      and r[3] == metric_pages.definition(cell.metric, cell.convention)
-                     and r[4] == (cell.selection or "not stated")]
+                     and r[4] == metric_pages.chosen_on(cell)]
             assert len(found) == 1, cell.id
             assert paper.method in found[0][5]
             kind, _, number = metric_pages.in_words([cell.table]).rpartition(" ")
@@ -155,6 +167,7 @@ def test_runs_stand_side_by_side_only_where_the_gallery_is_one(papers):
             "zse_sbir": [made("zse_sbir", 20, manifest="sha256:other")]}
     table = metric_pages.common_markdown(papers, metric_pages.sketch_runs(papers, runs))
     assert "ClipPrompt" in table and "ACNet" in table and "ZSE-SBIR" not in table
+    assert "in percent\n" in table and "|  | chance (mean of the runs) | ClipPrompt (" in table
     line = next(row for row in table.splitlines() if row.startswith("| mAP@all"))
     assert line == "| mAP@all | 5.0 | 54.0 (53.0 to 55.0) | 64.0 (63.0 to 65.0) |"
 
@@ -167,6 +180,8 @@ def test_the_spread_of_a_ranking_is_told(papers):
 
 def test_the_figure_comes_in_two_themes(papers, tmp_path):
     runs = metric_pages.sketch_runs(papers, {"acnet": [made("acnet", 0)]})
+    axis = metric_pages.parting_figure(papers, runs, ("mAP@200",)).axes[0]
+    assert -5 < axis.get_xlim()[0] < 0, "a mark at zero is whole"
     files, shown = metric_pages.parting(tmp_path, papers, runs)
     assert [f.name for f in files] == ["metrics_parting-light.svg", "metrics_parting-dark.svg"]
     assert all(f.read_text().startswith("<?xml") for f in files)
@@ -201,3 +216,4 @@ def test_the_front_page_shows_one_metric_alone(papers, tmp_path):
     assert [axis.get_title() for axis in whole] == list(metric_pages.METRICS)
     files, shown = metric_pages.parting(tmp_path, papers, runs, ("mAP@200",), "front")
     assert files[0].name == "metrics_front-light.svg" and metric_pages.CAPTION not in shown
+    assert "book-figure narrow\n" in shown

@@ -1,6 +1,7 @@
 """Pictures say in words what they show, and mark right and wrong by more than a colour."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -54,7 +55,7 @@ def test_composed_queries_show_text_and_mark_right_and_wrong():
     assert np.array_equal(lines[1, 3].images[0].get_array(), red)
     assert [t.get_text() for t in lines[0, 1].texts] == ["make it blue", "target at 2"]
     [shown] = lines[1, 1].texts
-    assert shown.get_text().endswith(" ...") and 4 < shown.get_text().count("\n") < 9
+    assert shown.get_text().endswith(" ...") and 3 < shown.get_text().count("\n") < 9
     assert not shown.get_parse_math(), "a price is no formula"
     assert [axis.axison for axis in lines[1]] == [True, False, True, True, False]
     assert not lines[2, 3].images, "a row may find fewer"
@@ -73,3 +74,31 @@ def test_the_caption_stands_under_its_text_and_inside_the_row():
         text, caption = (words.get_window_extent(draw) for words in axis.texts)
         assert caption.y1 <= text.y0 + 1 and caption.y0 > axis.get_window_extent(draw).y0 - 12
         assert text.x1 < picture.figure.axes[2].get_window_extent(draw).x0
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_curves_have_two_panels_a_row_their_keys_outside_and_whole_epochs(count):
+    history = [{"epoch": 1, **{f"loss {i}": 1.0 + i for i in range(count)}}]
+    figure = plots.curves(history, {str(i): [f"loss {i}"] for i in range(count)}).figure
+    draw = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(draw)
+    shown = [axis for axis in figure.axes if axis.axison]
+    assert len(shown) == count
+    assert figure.axes[0].get_gridspec().ncols == min(2, count)
+    for axis in shown:
+        low, high = axis.get_xlim()
+        assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [1]
+        assert axis.get_ylabel() == "loss"
+        assert axis.get_legend().get_window_extent(draw).y1 < axis.get_window_extent(draw).y0
+
+
+def test_differences_say_from_what_and_have_few_ticks():
+    table = pd.DataFrame({"spread": [0.02, 0.03, None], "difference": [0.0, -0.19, 0.05]},
+                         index=["as stated", "rate / 10", "best on test"])
+    picture = plots.differences(table, "mean R@1")
+    axis = picture.figure.axes[0]
+    assert axis.get_xlabel() == ("difference in mean R@1 from 'as stated', points\n"
+                                 "bars: spread over seeds")
+    low, high = axis.get_xlim()
+    assert sum(low <= tick <= high for tick in axis.get_xticks()) <= 5
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["best on test", "rate / 10"]

@@ -41,7 +41,8 @@ def test_the_first_ranked_results_are_shown_once_a_set(tmp_path):
         "clip_prompt_ranked-demo.jpg": b"first", "clip_prompt_ranked-sample.jpg": b"real"}
     text = files[-1].read_text()
     assert ":alt: Queries & photos\n" in text
-    assert text.index("the built-in doodles") < text.index("a sample of sketchy")
+    assert text.index("the built-in doodles") < text.index("a sample of Sketchy:")
+    assert "a cross and an orange one wrong" in text
 
 
 def test_no_run_is_told(tmp_path):

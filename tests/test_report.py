@@ -74,7 +74,7 @@ def test_status_against_the_tolerance(folder, value, status):
     row = ours(folder, full(value))
     assert (row.status, row.seeds, row.tolerance) == (status, 1, 1.0)
     assert row.difference == pytest.approx(value - 70)
-    assert row.counts == "12,694 x 12,553, 21 classes"
+    assert row.counts == "12,694 sketches x 12,553 photos, 21 classes"
 
 
 def test_seeds_are_averaged_and_a_repeated_seed_counts_once(folder):
@@ -160,7 +160,7 @@ def test_own_tables_set_floors_beside_the_trained_model():
     row = table.iloc[0]
     assert len(table) == 1 and report.subset_table(records).empty
     assert [row[v] for v in ("chance", "pixels", "untrained", "trained")] == [5, 8, 10, 61]
-    assert (row.seeds, row.interval) == (2, "± 1.4 over seeds")
+    assert (row.seeds, row.interval, row.interval_of) == (2, "± 1.4 over seeds", "trained")
     other = records[0].model_copy(update={"seed": 3, "parameters": {"epochs": 9}})
     assert len(report.demo_table([*records, other])) == 2
 
@@ -171,8 +171,21 @@ def test_a_selection_has_its_own_column_and_the_interval_is_shown():
     table = report.demo_table([parse_record(record, "test")])
     assert table["trained (unseen)"][0] == 41.25
     text = report.own_markdown(table, "")
-    assert "| mAP@200 (trec) | 41.2 | 40.0 to 43.0 (unseen) |" in text
-    assert "doodles 30/10, zero-shot: 40 x 50, 10 classes; 1 seed; cpu" in text
+    assert "| metric (trec) | trained (unseen) | interval of trained (unseen) |" in text
+    assert "| mAP@200 | 41.2 | 40.0 to 43.0 |" in text
+    assert "doodles 30/10, zero-shot: 40 sketches x 50 photos, 10 classes; 1 seed; cpu" in text
+    assert "; in percent\n" in text
+
+
+def test_a_table_of_several_conventions_or_models_names_them_in_its_lines():
+    record = a_record()
+    first = record["metrics"][0] | {"variant": "trained", "selection": "last"}
+    record["metrics"] = [first, first | {"metric": "P@100", "convention": "acnet",
+                                         "variant": "trained sa"}]
+    text = report.own_markdown(report.demo_table([parse_record(record, "test")]), "")
+    assert "| metric | trained (last) | trained sa (last) | interval |" in text
+    assert "| mAP@200 (trec) | 41.2 |  | 40.0 to 43.0 (trained (last)) |" in text
+    assert "| P@100 (acnet) |  | 41.2 | 40.0 to 43.0 (trained sa (last)) |" in text
 
 
 def test_report_is_deterministic_and_readme_holds_kept_records_only(folder):
@@ -252,7 +265,9 @@ def test_a_kept_list_of_runs_becomes_a_table(tmp_path):
               for seed, value in enumerate(values)]
     file.write_text("\n".join(lines) + "\n")
     text = report.runs_markdown(file)
-    assert "doodles 38/14, 1,008 x 336; 2 seeds; cpu" in text and "`records/many.csv`" in text
+    assert "in percent, doodles 38/14, 1,008 sketches x 336 photos; 2 seeds; " in text
+    assert "`records/many.csv`" in text
+    assert "| what was changed | mean |" in text and "of the means before rounding; cpu" in text
     assert "| as released | 12.0 | 2.8 |  |  |" in text
     assert "| no x | 20.0 | 0.0 | +8.0 | 2.8 |" in text
     both = pd.read_csv(file).assign(**{"mAP@all trec sa": [1.0, 2.0, 5.0, 5.0]})
@@ -260,6 +275,19 @@ def test_a_kept_list_of_runs_becomes_a_table(tmp_path):
     text = report.runs_markdown(file)
     assert "| its spread | sa: mean | sa: spread |" in text
     assert "| no x | 20.0 | 0.0 | +8.0 | 2.8 | 5.0 | 0.0 |" in text
+
+
+@pytest.mark.parametrize(("second", "difference"), [
+    ((9.0, 13.0), "\u22121.0"), ((11.96, 12.0), "0.0"), ((12.04, 12.0), "0.0")])
+def test_a_list_of_rankings_is_called_so_and_no_zero_has_a_sign(tmp_path, second, difference):
+    rows = [{"turned": name, "seed": seed, "Avg cirr": value, "dataset": "d", "split": "val",
+             "n_query": 5, "n_gallery": 7, "device": "cpu", "torch": "2"}
+            for name, values in {"trained (val)": (12.0, 12.0), "text-only": second}.items()
+            for seed, value in enumerate(values)]
+    pd.DataFrame(rows).to_csv(tmp_path / "many.csv", index=False)
+    text = report.runs_markdown(tmp_path / "many.csv")
+    assert "| ranking | mean | spread over seeds |" in text
+    assert text.splitlines()[-1].split(" | ")[3] == difference
 
 
 def test_a_benchmark_of_pairs_becomes_a_table(repo):

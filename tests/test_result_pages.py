@@ -156,7 +156,8 @@ def test_every_status_is_shown_in_words_and_by_a_mark(folder):  # noqa: F811
                                                         "Command, or reason")
     assert words(found["not run"], "Command, or reason") == "its code was never released"
     assert words(found["quoted"], "Method") == "Theirs & <more> Table 1"
-    assert "12,694 x 12,553, 21 classes" in words(found["matched"], "Command, or reason")
+    assert "12,694 sketches x 12,553 photos, 21 classes" in words(
+        found["matched"], "Command, or reason")
 
 
 def test_two_decimals_are_kept_where_two_were_printed(folder):  # noqa: F811
@@ -286,6 +287,20 @@ def test_an_overview_has_one_line_a_run_and_the_best_floor():
         runs, {"clip_prompt": "P"}, "x")
     figure = own_runs.dots(runs, {"clip_prompt": "P"}, 8)
     assert [len(panel.get_yticks()) for panel in figure.axes] == [2]
+    assert [panel.get_xlabel() for panel in figure.axes] == ["percent"]
+
+
+def test_value_and_interval_are_of_the_model_that_the_record_names_first():
+    """Columns are in the order of the selections, and so another one may stand first."""
+    record = own_run(chance=4.0, trained=42.0)
+    record["metrics"][-1]["selection"] = "last"
+    record["metrics"].append(record["metrics"][-1] | {"selection": "test", "value": 50.0,
+                                                      "low": 49.0, "high": 51.0})
+    table = demo_table([parse_record(record, "test")])
+    assert table.columns.get_loc("trained (test)") < table.columns.get_loc("trained (last)")
+    run = own_runs.headlines({"clip_prompt": table}).iloc[0]
+    assert (run.model, run.trained, run.low, run.high, run.gain) == (
+        "trained (last)", 42.0, 40.0, 43.5, 38.0)
 
 
 def test_seeds_show_their_spread():

@@ -54,7 +54,8 @@ def test_a_run_with_a_record_is_told_from_its_record(paper):
     assert fact(run, "Command") == "`python -m replication run clip_prompt/demo`"
     assert fact(run, "Status") == ("**demo**, on the built-in doodles; never comparable with a "
                                    "published number")
-    assert fact(run, "Data") == "doodles 30/10, zero-shot; 40 x 50, 10 classes; seed 7"
+    assert fact(run, "Data") == ("doodles 30/10, zero-shot; 40 sketches x 50 photos, 10 classes; "
+                                 "seed 7")
     assert fact(run, "Changed") == "`epochs=2`, `save_root='result/demo'`"
     assert fact(run, "Starts from") == "doodle-clip doodles, SHA-256 `0123456789ab`"
     assert fact(run, "Code") == "`51f39d3c3c`, clean"

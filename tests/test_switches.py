@@ -106,6 +106,8 @@ def test_the_metric_is_the_first_of_the_papers_that_the_record_has(paper, tmp_pa
     paper.SWITCH_BASE = "as stated"
     table = switches.run_all(paper, {"save_root": str(tmp_path)}, {}, 1)
     assert table["mean"].to_dict() == {"as stated": 5.0}
+    assert switches.shown(table).loc["as stated"].tolist() == [5.0, "\u2013", 0.0, "5.0"]
+    assert table.spread.isna().all() and table.index.name == "what was changed"
 
 
 @pytest.mark.parametrize("selection", ["last", "unseen"])

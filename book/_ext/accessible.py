@@ -1,6 +1,7 @@
 """What pages lack for those who read them by ear or by keyboard, put in when they are written.
 
 - A table that is too wide scrolls inside a box that the keyboard reaches and that has a name.
+- So does a figure on a phone, where its labels would be too small to read.
 - A header cell without words heads nothing: it becomes a plain cell, and a head of such cells goes.
   One that is a formula alone is said in LaTeX.
 - A long name of code in a table may break after a part of it, and nowhere else.
@@ -15,6 +16,7 @@ import re
 from bs4 import BeautifulSoup
 
 BOX = "pst-scrollable-table-container"
+FIGURE = "book-figure"
 OLD_ROLE = "doc-biblioentry"  # withdrawn by its standard; docutils puts such entries in a list
 SIGNATURE = "sig-param"
 PART = re.compile(r"(?<=[_/.=])(?=[^\W\d_])")  # before a letter: no number breaks
@@ -33,9 +35,9 @@ def parsed(html: str) -> BeautifulSoup:
 
 
 def accessible_body(html: str) -> str:
-    """The body of a page with its tables boxed and named, its headers and references in words that
-    every reader gets; one with neither stays as it is."""
-    if not any(mark in html for mark in ("<table", OLD_ROLE, SIGNATURE)):
+    """The body of a page with its tables and figures boxed and named, its headers and references
+    in words that every reader gets; one with none of them stays as it is."""
+    if not any(mark in html for mark in ("<table", FIGURE, OLD_ROLE, SIGNATURE)):
         return html
     soup, names = parsed(html), {}
     for table in soup.find_all("table"):
@@ -43,6 +45,8 @@ def accessible_body(html: str) -> str:
         _breakable(soup, table)
         if not table.find_parent("table"):
             _name(_boxed(soup, table), _title(table), names)
+    for figure in soup.select(f".{FIGURE}:not(.narrow)"):
+        _name(_boxed_pictures(soup, figure), _below("Figure", figure), names)
     for reference in soup.find_all(role=OLD_ROLE):
         reference["role"] = "listitem"
     for parameters in soup.select("dt > dl"):
@@ -94,12 +98,24 @@ def _boxed(soup: BeautifulSoup, table):
     return box or table.wrap(soup.new_tag("div", attrs={"class": BOX}))
 
 
+def _boxed_pictures(soup: BeautifulSoup, figure):
+    """The box around a figure's pictures, which stand above its caption."""
+    box = soup.new_tag("div", attrs={"class": "figure-box"})
+    for picture in figure.find_all("img"):
+        box.append(picture)
+    figure.insert(0, box)
+    return box
+
+
 def _title(table) -> str:
     """A table's caption, else the heading that it stands below."""
-    if table.caption:
-        return " ".join(_words(table.caption).split())
-    heading = table.find_previous(["h1", "h2", "h3", "h4", "h5", "h6"])
-    return f"Table: {_words(heading)}" if heading else "Table"
+    return " ".join(_words(table.caption).split()) if table.caption else _below("Table", table)
+
+
+def _below(what: str, element) -> str:
+    """What an element is and the heading that it stands below."""
+    heading = element.find_previous(["h1", "h2", "h3", "h4", "h5", "h6"])
+    return f"{what}: {_words(heading)}" if heading else what
 
 
 def _words(element) -> str:

@@ -39,5 +39,5 @@ def run_seeds(given: dict, n_seeds: int) -> pd.DataFrame:
         "mean": pd.Series(v).mean(), "spread": pd.Series(v).std(ddof=1),
         "below the first": sum(own < best for own, best in zip(v, first, strict=True))}
         for label, v in values.items()}).T.round(1)
-    table["seeds"] = [", ".join(f"{v:.1f}" for v in values[label]) for label in table.index]
+    table["value by seed"] = [", ".join(f"{v:.1f}" for v in values[label]) for label in table.index]
     return table.astype({"below the first": int}).rename_axis("ranking")
