@@ -14,6 +14,7 @@ from replication import (
     command_pages,
     effect_words,
     metric_pages,
+    notebooks,
     paths,
     ranked_pages,
     result_pages,
@@ -44,6 +45,12 @@ BENCHMARKS = {"clip_retrieval": ("image_text",), "sprc": ("sprc_training", "comp
 # What is timed in turns is compared round by round, so ratios are not those of the columns.
 ROUNDS = ", median of the rounds' ratios"
 CHANGED = "Made by `python -m replication report`."
+SMALLEST = """:::{warning}
+These runs are of the smallest size, a test of the code in which hardly anything is learned. The
+text around speaks of those that `make book` makes.
+:::
+
+"""
 
 
 def write_report(book: Path | None = None, readme: Path | None = None) -> list[Path]:
@@ -59,7 +66,8 @@ def write_report(book: Path | None = None, readme: Path | None = None) -> list[P
         table = comparison(paper, records)
         pages = {"published": published_markdown(paper, table),
                  "status": _status_line(table) + "\n" if len(table) else "",
-                 "demo": own_markdown(_shown(paper, demo_table(own)), _no_demo(paper)),
+                 "demo": _smallest(paper) + own_markdown(_shown(paper, demo_table(own)),
+                                                         _no_demo(paper)),
                  "subset": own_markdown(_shown(paper, subset_table(own)),
                                         "No run on a real subset yet."),
                  "conventions": conventions_markdown(records),
@@ -490,6 +498,13 @@ def _markdown(columns: list[str], lines: list[list[str]], numbers: bool = True) 
 def _shown(paper: Paper, table: pd.DataFrame) -> pd.DataFrame:
     """The rows in the paper's own convention and in the common one."""
     return table[table.convention.isin({*COMMON, *(cell.convention for cell in paper.cells)})]
+
+
+def _smallest(paper: Paper) -> str:
+    """A warning above demo runs of the smallest size, of which the chapter's text does not speak.
+    """
+    runs = (paper.folder / "runs").glob("*.ipynb")
+    return SMALLEST if any(notebooks.stamp_of(run).get("size") == "tiny" for run in runs) else ""
 
 
 def _no_demo(paper: Paper) -> str:

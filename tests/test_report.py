@@ -11,7 +11,7 @@ import pytest
 import yaml
 from test_records import a_record
 
-from replication import published, report
+from replication import notebooks, published, report
 from replication.comparison import COLUMNS, records_of
 from replication.published import check_paper, read_paper
 from replication.records import InvalidFile, parse_record, write_record
@@ -186,6 +186,16 @@ def test_a_table_of_several_conventions_or_models_names_them_in_its_lines():
     assert "| metric | trained (last) | trained sa (last) | interval |" in text
     assert "| mAP@200 (trec) | 41.2 |  | 40.0 to 43.0 (trained (last)) |" in text
     assert "| P@100 (acnet) |  | 41.2 | 40.0 to 43.0 (trained sa (last)) |" in text
+
+
+@pytest.mark.parametrize("size", ["demo", "tiny"])
+def test_demo_runs_of_the_smallest_size_are_said_to_be(folder, size):
+    write_record(full(dataset={"kind": "demo"}), folder / "runs" / "sketchy.json")
+    run = nbformat.v4.new_notebook(metadata={notebooks.STAMP: {"size": size}})
+    (folder / "runs" / "sketchy.ipynb").write_text(nbformat.writes(run))
+    report.write_report(folder.parent, folder.parent.parent / "README.md")
+    text = (folder.parent / "_generated" / "clip_prompt_demo.md").read_text()
+    assert ("smallest size" in text) is (size == "tiny") and "sketchy.ipynb" in text
 
 
 def test_report_is_deterministic_and_readme_holds_kept_records_only(folder):
