@@ -185,7 +185,7 @@ def test_one_run_answers_rn_and_ret(name):
     assert answered.groupby("method").difference.agg(list).to_dict() == {
         "ZSE-RN": pytest.approx([1.0, 1.0]), "ZSE-Ret": pytest.approx([-1.0, -1.0])}
     assert set(table.drop(answered.index).status) == {"not run"}
-    assert (name == "sketchy25") == ("17,101 (14,601 unique)" in answered.counts.iloc[0])
+    assert (name == "sketchy25") == ("17,101 photos (14,601 unique)" in answered.counts.iloc[0])
 
 
 def test_rankings_are_judged_apart():
