@@ -8,8 +8,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Error, Page
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-COLOURS = ["color-contrast", "link-in-text-block"]
-CONTRAST = COLOURS[0]
+CONTRAST, OF_LINKS = "color-contrast", "link-in-text-block"
 NARROWEST = 320
 SHOWN = 3  # places named of one fault
 
@@ -116,7 +115,7 @@ def heading_faults(headings: list[list]) -> Iterator[str]:
 
 def axe_faults(page: Page, theme: str) -> Iterator[str]:
     """What axe finds; on a dark page by its rules on colour alone, others would say the same."""
-    only = {"type": "rule", "values": COLOURS} if theme == "dark" else {
+    only = {"type": "rule", "values": [OF_LINKS]} if theme == "dark" else {
         "type": "tag", "values": WCAG}
     # Its preload would fetch style sheets, which a page of a folder may not.
     options = {"runOnly": only, "resultTypes": ["violations"], "preload": False}
