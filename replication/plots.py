@@ -73,7 +73,8 @@ def framed(axis: plt.Axes, picture: Image.Image | np.ndarray, right: bool | None
     colour = NEUTRAL if right is None else RIGHT if right else WRONG
     mark = "" if right is None else "✓ " if right else "✗ "
     axis.imshow(picture)
-    axis.set_title(textwrap.fill(mark + title, 12), fontsize=11, color=colour, pad=3)
+    words = textwrap.fill(mark + title.replace("_", " "), 13, break_long_words=False)
+    axis.set_title(words, fontsize=11, color=colour, pad=3)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for spine in axis.spines.values():
@@ -87,15 +88,14 @@ def ranked(rows: Sequence[tuple[Path, str, Sequence[tuple[Path, bool | None, str
     Pictures are shown at `side` pixels; best first, from the left.
     """
     width = 1 + max(len(photos) for _, _, photos in rows)
-    figure, axes = plt.subplots(len(rows), width, figsize=(1.15 * width, 1.55 * len(rows)),
-                                squeeze=False)
+    figure, axes = plt.subplots(len(rows), width, figsize=(1.15 * width, 1.6 * len(rows)),
+                                squeeze=False, layout="constrained")
     for line, (query, name, photos) in zip(axes, rows, strict=True):
         framed(line[0], _small(query, side), None, f"query: {name or 'own picture'}")
         for axis, (file, right, title) in zip(line[1:], photos, strict=False):
             framed(axis, _small(file, side), right, title)
         for axis in line[1 + len(photos):]:
             axis.set_axis_off()
-    figure.tight_layout(pad=0.4)
     told = "; ".join(f"{name or 'own picture'}: {sum(bool(r) for _, r, _ in photos)} of "
                      f"{len(photos)} right" for _, name, photos in rows)
     return _done(figure, f"Queries and their first photos, best first. {told}", "jpeg")
@@ -225,7 +225,7 @@ def differences(table: pd.DataFrame, metric: str = "mAP@all") -> Picture:
     the two as a bar. `table` as `switches.run_all` returns it."""
     rows = table.iloc[1:][::-1]
     base = table["spread"].fillna(0).iloc[0]
-    figure, axis = plt.subplots(figsize=(7.2, 0.8 + 0.32 * len(rows)))
+    figure, axis = plt.subplots(figsize=(7.2, 1.3 + 0.32 * len(rows)))
     spread = np.hypot(rows["spread"].fillna(0), base)
     axis.errorbar(rows["difference"], range(len(rows)), xerr=spread, fmt="o", capsize=3)
     axis.axvline(0, color=NEUTRAL, linewidth=1)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from replication import plots
 
@@ -102,3 +103,22 @@ def test_differences_say_from_what_and_have_few_ticks():
     low, high = axis.get_xlim()
     assert sum(low <= tick <= high for tick in axis.get_xticks()) <= 5
     assert [t.get_text() for t in axis.get_yticklabels()] == ["best on test", "rate / 10"]
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+def test_titles_of_ranked_pictures_are_whole(tmp_path, queries):
+    Image.new("RGB", (90, 90)).save(tmp_path / "a.png")
+    photos = [(tmp_path / "a.png", False, "traffic_light 0.71")] * 4
+    picture = plots.ranked([(tmp_path / "a.png", "traffic_light", photos)] * queries)
+    assert len(picture._repr_html_()) > 1000  # laid out when it is drawn
+    top, pictures = picture.figure.bbox.y1, picture.figure.axes
+    assert all(axis.title.get_window_extent().y1 <= top for axis in pictures)
+    assert all(axis.get_window_extent().height > 60 for axis in pictures)
+    assert pictures[1].get_title() == "✗ traffic\nlight 0.71"
+
+
+def test_one_difference_has_room():
+    table = pd.DataFrame({"spread": [np.nan] * 2, "difference": [0.0, -0.4]},
+                         index=["a", "b"])
+    picture = plots.differences(table)
+    assert picture.figure.axes[0].get_window_extent().height > 25
