@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from replication import figures, paths
 from replication.deviations import Deviation, Effect, effect
-from replication.effect_words import effect_cell, nil, plain, signed
+from replication.effect_words import effect_cell, nil, numbers, plain, signed
 from replication.published import Paper
 from replication.records import RunRecord
 
@@ -159,7 +159,7 @@ def _beyond_spread(paper: str, made: list[tuple[Deviation, Effect]], paired: boo
     chosen = sorted(((d, e) for d, e in made if e.paired is paired and not e.none),
                     key=lambda both: -abs(both[1].mean))
     return ", ".join(f'<a href="#{anchor(paper, d)}">{plain(e, made[0][1].data)}</a> '
-                     f"{signed(e.mean)} ± {e.spread:.1f}" for d, e in chosen)
+                     f"{numbers(e)}" for d, e in chosen)
 
 
 # ----------------------------------------------------------------------------------- figure

@@ -7,12 +7,15 @@ MINUS = "\u2212"
 
 
 def points(made: Effect) -> str:
-    """`+2.1 ± 1.8`, bold where it is beyond its spread, else called none; to two decimals where
-    one would not tell which."""
-    tie = f"{abs(made.mean):.1f}" == f"{made.spread:.1f}" != "0.0"
-    text = (f"{made.mean:+.2f} ± {made.spread:.2f}".replace("-", MINUS) if tie
-            else f"{signed(made.mean)} ± {made.spread:.1f}")
-    return f"none ({text})" if made.none else f"**{text}**"
+    """`+2.1 ± 1.8`, bold where it is beyond its spread, else called none."""
+    return f"none ({numbers(made)})" if made.none else f"**{numbers(made)}**"
+
+
+def numbers(made: Effect) -> str:
+    """Mean and spread to one decimal, or to two where one would not tell which is larger."""
+    if f"{abs(made.mean):.1f}" == f"{made.spread:.1f}" != "0.0":
+        return f"{made.mean:+.2f} ± {made.spread:.2f}".replace("-", MINUS)
+    return f"{signed(made.mean)} ± {made.spread:.1f}"
 
 
 def signed(value: float) -> str:

@@ -439,6 +439,18 @@ def test_a_tie_is_told_by_its_second_decimal():
     assert effect_words.points(made_of(of("a"), 0.01, 0.02)) == "none (0.0 ± 0.0)"
 
 
+def test_numbers_in_the_pages_words_are_those_of_the_lists():
+    text = (ROOT / "book/paper_against_code.md").read_text()
+    told = re.search(r"ACNet's seed 42 has ([\d.]+) and ([\d.]+)", text).groups()
+    for value, name in zip(told, ("ablation-full", "choices-full"), strict=True):
+        runs = pd.read_csv(ROOT / f"book/acnet/records/{name}.csv")
+        [own] = runs[(runs.turned == "as released") & (runs.seed == 42)]["mAP@all trec"]
+        assert value == f"{own:.1f}"
+    runs = pd.read_csv(ROOT / "book/sprc/records/fashioniq-choices.csv")
+    assert set(runs.n_gallery) == {204, 210}
+    assert "six of the doodles' 210 pictures" in (ROOT / "book/sprc/index.md").read_text()
+
+
 def test_a_chapters_table_names_the_base_and_the_data_where_they_are_others(book):
     paper = read_papers(book)["mine"]
     listed(paper.folder, {"as released": ROWS["as released"], "a": ([10, 12, 14], {"lr": 1}),
